@@ -1,0 +1,148 @@
+/**
+ * A table of nftables as a plain value: what is written by hand as nft text, and what the
+ * kernel is told over netlink, are two renderings of it.
+ *
+ * Only types live here, so that pure code may name them: `encode.ts` beside this file turns
+ * a value into netlink messages, `lib/cell/nft_text.ts` into text.
+ *
+ * Source: `linux/netfilter/nf_tables.h`, nft(8).
+ *
+ * @module
+ */
+
+/** One part of a packet or its context; a list of them is a concatenated key. */
+export type NftField =
+  | "meta nfproto"
+  | "meta l4proto"
+  | "meta iifname"
+  | "meta oifname"
+  | "ip saddr"
+  | "ip daddr"
+  | "ip6 saddr"
+  | "ip6 daddr"
+  | "tcp sport"
+  | "tcp dport"
+  | "udp sport"
+  | "udp dport"
+  | "icmp type"
+  | "icmp id"
+  | "icmpv6 type"
+  | "icmpv6 id"
+  | "fib daddr type";
+
+/** Connection states of conntrack, as nft names them. */
+export type NftCtState = "invalid" | "established" | "related" | "new" | "untracked";
+
+/** An inclusive range of numbers (ports, ICMP types). */
+export interface NftRange {
+  readonly from: number;
+  readonly to: number;
+}
+
+/** How a `reject` answers. */
+export type NftReject = "tcp reset" | "icmpx admin-prohibited" | "icmpx port-unreachable";
+
+/** One statement of a rule, evaluated left to right. */
+export type NftStatement =
+  /**
+   * `field == value`. An address may carry a prefix length (`10.0.0.0/8`). Interface names are
+   * exact. `meta nfproto` takes `ipv4 | ipv6`; `meta l4proto` takes `tcp | udp | icmp |
+   * ipv6-icmp` or a number; `fib daddr type` takes `local | broadcast | multicast`.
+   */
+  | {
+    readonly kind: "match";
+    readonly field: NftField;
+    readonly value: string | number | NftRange;
+    readonly negated?: boolean;
+  }
+  /** `ct state a,b`: any of the states. */
+  | { readonly kind: "ctState"; readonly states: readonly NftCtState[] }
+  /** `a . b @set`: the key is an element of the set. */
+  | {
+    readonly kind: "lookup";
+    readonly key: readonly NftField[];
+    readonly set: string;
+    readonly negated?: boolean;
+  }
+  /** `a vmap @map`: go where the element of the verdict map says. */
+  | { readonly kind: "vmap"; readonly key: readonly NftField[]; readonly map: string }
+  /** `add @set { a . b }`: remember the key for the set's timeout. Breaks off when the set is full. */
+  | {
+    readonly kind: "dynset";
+    readonly op: "add" | "update";
+    readonly key: readonly NftField[];
+    readonly set: string;
+  }
+  | { readonly kind: "counter" }
+  /** `log prefix "…" group N`; `prefix` is at most 127 bytes. */
+  | { readonly kind: "log"; readonly group: number; readonly prefix: string }
+  | { readonly kind: "reject"; readonly with: NftReject }
+  | { readonly kind: "verdict"; readonly verdict: "accept" | "drop" | "return" }
+  | { readonly kind: "jump" | "goto"; readonly chain: string }
+  | { readonly kind: "masquerade" };
+
+/** A rule; the comment is kept by the kernel (user data) and is how counters find their rule. */
+export interface NftRule {
+  readonly statements: readonly NftStatement[];
+  /** At most 128 bytes. */
+  readonly comment?: string;
+}
+
+/** Where a base chain hangs. */
+export interface NftHook {
+  readonly type: "filter" | "nat";
+  readonly hook: "prerouting" | "input" | "forward" | "output" | "postrouting";
+  /** As a number: -300 raw, 0 filter, 100 srcnat. */
+  readonly priority: number;
+  readonly policy: "accept" | "drop";
+}
+
+/** A chain; without `hook` it is only reached by jump, goto, or verdict map. */
+export interface NftChain {
+  readonly name: string;
+  readonly hook?: NftHook;
+  readonly rules: readonly NftRule[];
+}
+
+/** A set of keys. */
+export interface NftSet {
+  readonly name: string;
+  /** The key's parts, in order. */
+  readonly key: readonly NftField[];
+  /** `dynamic`: rules add to it; needs `sizeMax` and `timeoutMs`. */
+  readonly dynamic?: boolean;
+  readonly timeoutMs?: number;
+  readonly sizeMax?: number;
+}
+
+/** A verdict map: key to jump or goto. */
+export interface NftVerdictMap {
+  readonly name: string;
+  readonly key: readonly NftField[];
+  readonly elements: readonly NftVerdictElement[];
+}
+
+/** One element of a verdict map. */
+export interface NftVerdictElement {
+  readonly key: readonly (string | number)[];
+  readonly verdict: "jump" | "goto";
+  readonly chain: string;
+}
+
+/** A whole table of family `inet`. */
+export interface NftTable {
+  readonly name: string;
+  readonly sets: readonly NftSet[];
+  readonly maps: readonly NftVerdictMap[];
+  readonly chains: readonly NftChain[];
+}
+
+/** What a dump says of one rule. */
+export interface NftRuleCounters {
+  readonly chain: string;
+  readonly handle: bigint;
+  readonly comment?: string;
+  /** Of the rule's first counter; absent when it has none. */
+  readonly packets?: bigint;
+  readonly bytes?: bigint;
+}
