@@ -1,0 +1,261 @@
+/**
+ * One cell as the host worker holds it: what each step makes, and how it is undone.
+ *
+ *   lease ─▶ netns ─▶ network ─▶ ruleset ─▶ cgroup ─▶ secrets ─▶ launch
+ *     ◀─ undo in reverse; each undo may be asked for again, and for a step never done
+ *
+ * It decides nothing: order, retries and what a failure means are the lifecycle's. It runs
+ * on the host worker's thread, whose network namespace is the host's.
+ *
+ * @module
+ */
+import {
+  type Cgroup,
+  type CgroupLayout,
+  createCgroup,
+  createNetns,
+  type Fd,
+  NetlinkConn,
+  NftConn,
+  withNetns,
+} from "#ffi/mod.ts";
+import { configureCellNetns } from "./cell_netns_shell.ts";
+import type { HostNetwork } from "./host_network_shell.ts";
+import type {
+  CellCounters,
+  CellExit,
+  CellOrder,
+  HostSettings,
+  StepFacts,
+} from "./host_protocol.ts";
+import type { HostStep } from "./host_protocol.ts";
+import { chooseLease, leaseUid } from "./lease.ts";
+import { networkIndexMax, type NetworkPlan, planNetwork } from "./network_plan.ts";
+import { cellCgroupPath, type CellPaths, cellPaths, type RuntimePaths } from "./paths.ts";
+import { makePolicy, needsNetwork, type Policy } from "./policy.ts";
+import { type ProcessNotices, ProcessShell } from "./process_shell.ts";
+import { cellTable, cellTableName } from "./ruleset.ts";
+import {
+  claimCellDirectory,
+  lastLeased,
+  leasedIndexes,
+  removeCellDirectory,
+  removeLease,
+  withRuntimeLock,
+  writeLease,
+} from "./runtime_shell.ts";
+import { removeSecrets, writeSecrets } from "./secrets_shell.ts";
+import type { Watcher } from "./watcher_shell.ts";
+import { encodeTable } from "#ffi/mod.ts";
+
+/** What all cells of a worker share. */
+export interface HostContext {
+  readonly settings: HostSettings;
+  readonly paths: RuntimePaths;
+  readonly network: HostNetwork;
+  readonly cgroups: CgroupLayout;
+  readonly watcher: Watcher;
+}
+
+/** See the module. */
+export class HostCell {
+  readonly order: CellOrder;
+  readonly #context: HostContext;
+  readonly #paths: CellPaths;
+  readonly #policy: Policy;
+  readonly #notices: ProcessNotices;
+  #lock: Fd | undefined;
+  #plan: NetworkPlan | undefined;
+  #netns: Fd | undefined;
+  #nft: NetlinkConn | undefined;
+  #cgroup: Cgroup | undefined;
+  #process: ProcessShell | undefined;
+
+  /** Makes nothing yet. */
+  constructor(context: HostContext, order: CellOrder, notices: ProcessNotices) {
+    this.#context = context;
+    this.order = order;
+    this.#paths = cellPaths(context.settings.runtimeDir, order.cellId);
+    this.#policy = makePolicy(order.spec);
+    this.#notices = notices;
+  }
+
+  /** The running process, once launched. */
+  get process(): ProcessShell | undefined {
+    return this.#process;
+  }
+
+  /** Does one step. Throws what the kernel or the file system answered. */
+  async do(step: HostStep): Promise<StepFacts> {
+    switch (step) {
+      case "lease":
+        return await this.#lease();
+      case "netns":
+        return this.#makeNetns();
+      case "network":
+        return this.#makeNetwork();
+      case "ruleset":
+        return await this.#installRulesets();
+      case "cgroup":
+        return this.#makeCgroup();
+      case "secrets":
+        writeSecrets(this.#paths.secrets, this.order, leaseUid(this.#index()));
+        return {};
+      case "launch":
+        return this.#launch();
+    }
+  }
+
+  /** Undoes one step; a step that was never done needs nothing. */
+  async undo(step: HostStep): Promise<void> {
+    switch (step) {
+      case "launch":
+        await this.#process?.end(() => this.#cgroup?.kill());
+        this.#process = undefined;
+        return;
+      case "secrets":
+        return removeSecrets(this.#paths.secrets);
+      case "cgroup":
+        await this.#cgroup?.remove();
+        this.#cgroup = undefined;
+        return;
+      case "ruleset":
+        return await this.#removeHostRuleset();
+      case "network":
+        return await this.#removeNetwork();
+      case "netns":
+        this.#nft?.close();
+        this.#nft = undefined;
+        this.#netns?.close();
+        this.#netns = undefined;
+        return;
+      case "lease":
+        return await this.#returnLease();
+    }
+  }
+
+  /** Counters of the cell's table and of what the host side dropped. */
+  counters(): CellCounters {
+    if (this.#nft === undefined || this.#plan === undefined) {
+      return { rules: [], backstopDrops: 0 };
+    }
+    const rules = new NftConn(this.#nft).ruleCounters(cellTableName(this.order.cellId));
+    const backstopDrops = needsNetwork(this.#policy)
+      ? this.#context.network.backstopDrops(this.#plan.index)
+      : 0;
+    return { rules, backstopDrops };
+  }
+
+  /** Kills every process of the cell at once. */
+  kill(): void {
+    this.#cgroup?.kill();
+  }
+
+  /** What the kernel and the init know of how the workload ended. */
+  exitFacts(): Pick<CellExit, "oomKills" | "pidsMaxHits"> {
+    const events = this.#cgroup?.events();
+    return { oomKills: events?.oomKills ?? 0, pidsMaxHits: events?.pidsMaxHits ?? 0 };
+  }
+
+  #index(): number {
+    if (this.#plan === undefined) throw new TypeError("Cannot go on: the cell has no lease");
+    return this.#plan.index;
+  }
+
+  async #lease(): Promise<StepFacts> {
+    const { paths, settings } = this.#context;
+    const index = await withRuntimeLock(paths, () => {
+      this.#lock = claimCellDirectory(paths, this.order.cellId);
+      const last = lastLeased(paths);
+      const index = chooseLease({
+        taken: leasedIndexes(paths),
+        indexMax: networkIndexMax(settings.pools),
+        ...(last === undefined ? {} : { last }),
+      });
+      writeLease(paths, index, this.order.cellId);
+      return index;
+    });
+    this.#plan = planNetwork(index, settings.pools);
+    return { index };
+  }
+
+  async #returnLease(): Promise<void> {
+    if (this.#lock === undefined) return;
+    const { paths } = this.#context;
+    const index = this.#plan?.index;
+    await withRuntimeLock(paths, () => {
+      removeCellDirectory(paths, this.order.cellId);
+      if (index !== undefined) removeLease(paths, index);
+      this.#lock?.close();
+    });
+    this.#lock = undefined;
+    this.#plan = undefined;
+  }
+
+  #makeNetns(): StepFacts {
+    this.#netns = createNetns();
+    configureCellNetns(this.#netns, leaseUid(this.#index()));
+    this.#nft = withNetns(this.#netns, () => NetlinkConn.open("netfilter"));
+    return { netnsFd: this.#netns.number };
+  }
+
+  #makeNetwork(): StepFacts {
+    if (needsNetwork(this.#policy)) {
+      this.#context.network.attach(this.#plan!, this.#netns!, this.#policy);
+    }
+    return {};
+  }
+
+  async #removeNetwork(): Promise<void> {
+    if (this.#plan === undefined || !needsNetwork(this.#policy)) return;
+    await this.#context.network.detach(this.#plan.index);
+  }
+
+  async #installRulesets(): Promise<StepFacts> {
+    const { network, settings } = this.#context;
+    const table = cellTable(this.#policy, {
+      cellId: this.order.cellId,
+      nflogGroup: settings.nflogGroup,
+      hostAddresses: network.hostAddresses(),
+      pools: settings.pools,
+      gateways: [this.#plan!.hostIpv4, this.#plan!.hostIpv6],
+    });
+    new NftConn(this.#nft!).commit(encodeTable(table));
+    if (needsNetwork(this.#policy)) await network.admit(this.#plan!, this.#policy);
+    return {};
+  }
+
+  async #removeHostRuleset(): Promise<void> {
+    if (this.#plan === undefined || !needsNetwork(this.#policy)) return;
+    await this.#context.network.expel(this.#plan.index);
+  }
+
+  #makeCgroup(): StepFacts {
+    const limits = this.order.spec.run?.limits;
+    const path = cellCgroupPath(this.#context.settings.cgroupParent, this.order.cellId);
+    this.#cgroup = createCgroup(this.#context.cgroups, path, {
+      ...(limits ? { memoryMaxBytes: limits.memoryMaxBytes, pidsMax: limits.pidsMax } : {}),
+      ...(limits?.cpuMax
+        ? {
+          cpuQuotaMicros: limits.cpuMax.quotaMicros,
+          cpuPeriodMicros: limits.cpuMax.periodMicros,
+        }
+        : {}),
+    });
+    return {};
+  }
+
+  #launch(): StepFacts {
+    this.#process = ProcessShell.launch({
+      order: this.order,
+      paths: this.#paths,
+      settings: this.#context.settings,
+      netns: this.#netns!,
+      cgroup: this.#cgroup!,
+      uid: leaseUid(this.#index()),
+      watcher: this.#context.watcher,
+      notices: this.#notices,
+    });
+    return { pid: this.#process.pid };
+  }
+}

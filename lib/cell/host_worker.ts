@@ -1,0 +1,175 @@
+/**
+ * The host worker: one thread that makes, runs and removes cells.
+ *
+ *   main ──request──▶ worker ──▶ HostCell steps (synchronous FFI)
+ *   main ◀──answer/notice── worker ◀── one epoll: readiness, exits, output
+ *
+ * It starts itself: the module is loaded a second time as a worker named
+ * {@link HOST_WORKER_NAME}, from its own address, so that one bundled file is enough.
+ *
+ * @module
+ */
+import { discoverCgroups, NetlinkError, SyscallError } from "#ffi/mod.ts";
+import { HostCell, type HostContext } from "./host_cell_shell.ts";
+import { HostNetwork } from "./host_network_shell.ts";
+import type {
+  CellOrder,
+  HostOperation,
+  HostRequestMessage,
+  HostRequests,
+  HostSettings,
+  HostWorkerMessage,
+  WireError,
+} from "./host_protocol.ts";
+import type { ProcessNotices } from "./process_shell.ts";
+import { recoverCells } from "./recover_shell.ts";
+import { prepareRuntimeDir } from "./runtime_shell.ts";
+import { Watcher } from "./watcher_shell.ts";
+
+/** The name that makes a loaded copy of the program this worker. */
+export const HOST_WORKER_NAME = "celld-host";
+
+/** Starts the worker's thread. */
+export function spawnHostWorker(): Worker {
+  return new Worker(import.meta.url, { type: "module", name: HOST_WORKER_NAME });
+}
+
+/** Where a worker's messages come from and go to. */
+interface WorkerPort {
+  onmessage: ((event: MessageEvent<HostRequestMessage>) => void) | null;
+  postMessage(message: HostWorkerMessage, transfer?: Transferable[]): void;
+  readonly name: string;
+}
+
+type Handlers = {
+  [K in HostOperation]: (
+    asks: HostRequests[K]["asks"],
+  ) => HostRequests[K]["answers"] | Promise<HostRequests[K]["answers"]>;
+};
+
+class HostWorker {
+  readonly #port: WorkerPort;
+  readonly #watcher = new Watcher();
+  readonly #cells = new Map<string, HostCell>();
+  #context: HostContext | undefined;
+
+  constructor(port: WorkerPort) {
+    this.#port = port;
+  }
+
+  start(): void {
+    this.#port.onmessage = ({ data }) => void this.#serve(data);
+    void this.#watcher.run();
+    this.#port.postMessage({ kind: "ready" });
+  }
+
+  async #serve({ id, operation, asks }: HostRequestMessage): Promise<void> {
+    try {
+      const handle = this.#handlers[operation] as (asks: unknown) => unknown;
+      const answer = await handle(asks);
+      this.#port.postMessage({ kind: "answer", id, answer });
+    } catch (error) {
+      this.#port.postMessage({ kind: "refusal", id, error: toWireError(error) });
+    }
+  }
+
+  readonly #handlers: Handlers = {
+    configure: (settings) => this.#configure(settings),
+    recover: () => {
+      const { paths, network, cgroups, settings } = this.#configured();
+      return recoverCells({ paths, network, cgroups, cgroupParent: settings.cgroupParent });
+    },
+    open: (order) => this.#open(order),
+    step: ({ cellId, step }) => this.#cell(cellId).do(step),
+    undo: async ({ cellId, step }) => {
+      await this.#cell(cellId).undo(step);
+      return null;
+    },
+    signal: ({ cellId, signal }) => {
+      this.#cell(cellId).process?.signal(signal);
+      return null;
+    },
+    kill: ({ cellId }) => {
+      this.#cell(cellId).kill();
+      return null;
+    },
+    counters: ({ cellId }) => this.#cell(cellId).counters(),
+    consumed: ({ cellId, stream, bytes }) => {
+      // The cell may be gone when the last bytes are taken.
+      this.#cells.get(cellId)?.process?.consumed(stream, bytes);
+      return null;
+    },
+    close: ({ cellId }) => {
+      this.#cells.delete(cellId);
+      return null;
+    },
+    stop: () => {
+      this.#watcher.stop();
+      this.#context?.network[Symbol.dispose]();
+      return null;
+    },
+  };
+
+  #configure(settings: HostSettings): null {
+    const paths = prepareRuntimeDir(settings.runtimeDir);
+    this.#context = {
+      settings,
+      paths,
+      network: new HostNetwork(paths, settings.pools),
+      cgroups: discoverCgroups(),
+      watcher: this.#watcher,
+    };
+    return null;
+  }
+
+  #open(order: CellOrder): null {
+    if (this.#cells.has(order.cellId)) {
+      throw new TypeError(`Cannot open cell ${JSON.stringify(order.cellId)}: it is open`);
+    }
+    const { cellId } = order;
+    const notices: ProcessNotices = {
+      started: () => this.#port.postMessage({ kind: "started", cellId }),
+      output: (stream, chunk) =>
+        this.#port.postMessage({ kind: "output", cellId, stream, chunk }, [chunk.buffer]),
+      exited: (record, skippedBytes) => {
+        const facts = this.#cell(cellId).exitFacts();
+        this.#port.postMessage({
+          kind: "exited",
+          cellId,
+          exit: { record, skippedBytes, ...facts },
+        });
+      },
+    };
+    this.#cells.set(cellId, new HostCell(this.#configured(), order, notices));
+    return null;
+  }
+
+  #configured(): HostContext {
+    if (this.#context === undefined) throw new TypeError("Cannot work: not configured yet");
+    return this.#context;
+  }
+
+  #cell(cellId: string): HostCell {
+    const cell = this.#cells.get(cellId);
+    if (cell === undefined) throw new TypeError(`Cannot find cell ${JSON.stringify(cellId)}`);
+    return cell;
+  }
+}
+
+function toWireError(error: unknown): WireError {
+  if (!(error instanceof Error)) return { name: "Error", message: String(error) };
+  const isKernel = error instanceof SyscallError || error instanceof NetlinkError;
+  const code = isKernel ? error.code : (error as { code?: unknown }).code;
+  return {
+    name: error.name,
+    message: error.message,
+    ...(typeof code === "string" ? { code } : {}),
+  };
+}
+
+const port = globalThis as unknown as WorkerPort;
+if (
+  typeof Deno !== "undefined" && port.name === HOST_WORKER_NAME && "WorkerGlobalScope" in globalThis
+) {
+  new HostWorker(port).start();
+}

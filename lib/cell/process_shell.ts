@@ -1,0 +1,253 @@
+/**
+ * A cell's running process tree: launched, listened to, signalled, and waited for.
+ *
+ * Three descriptors tell all there is to know: the `ready` pipe that the workload's program
+ * was executed or why not, the pidfd of the init that everything has ended, inotify that
+ * there is new output. Bounds: {@link OUTPUT_UNREAD_BYTES_MAX} in flight to the main thread.
+ *
+ * @module
+ */
+import {
+  type Cgroup,
+  createPipe,
+  createUserNamespace,
+  decodeExitRecord,
+  defaultFilter,
+  duplicateFd,
+  type Fd,
+  Inotify,
+  launch,
+  OPEN,
+  openFile,
+  readFd,
+  readFdAt,
+  RLIMIT,
+  setNonblocking,
+  signalPidfd,
+  waitPidfd,
+} from "#ffi/mod.ts";
+import type { CellExit, CellOrder, HostSettings } from "./host_protocol.ts";
+import { OutputFollower, type OutputStream } from "./output_shell.ts";
+import type { CellPaths } from "./paths.ts";
+import { executableCandidates, workloadEnvironment } from "./environment.ts";
+import { readViewFacts } from "./view_facts_shell.ts";
+import { OUTPUT_MAX_BYTES_DEFAULT, type RunLimits } from "./spec_types.ts";
+import { planView } from "./view_plan.ts";
+import type { Watcher } from "./watcher_shell.ts";
+
+/** Output bytes that may be on their way to the main thread, per stream. */
+export const OUTPUT_UNREAD_BYTES_MAX = 1024 * 1024;
+/** How long a killed tree may take to end before its end is no longer waited for. */
+const END_TIMEOUT_MS = 10_000;
+const END_POLL_MS = 2;
+const EXIT_RECORD_BYTES = 16;
+
+/** What the worker is told of a process, as it happens. */
+export interface ProcessNotices {
+  /** The workload's program was executed. */
+  started(): void;
+  output(stream: OutputStream, chunk: Uint8Array<ArrayBuffer>): void;
+  /** All processes of the cell have ended and all output was told. */
+  exited(record: CellExit["record"], skippedBytes: number): void;
+}
+
+/** What a launch needs. */
+export interface ProcessOptions {
+  readonly order: CellOrder;
+  readonly paths: CellPaths;
+  readonly settings: HostSettings;
+  readonly netns: Fd;
+  readonly cgroup: Cgroup;
+  /** Uid and gid of the cell, from its lease. */
+  readonly uid: number;
+  readonly watcher: Watcher;
+  readonly notices: ProcessNotices;
+}
+
+/** See the module. */
+export class ProcessShell {
+  readonly pid: number;
+  readonly #options: ProcessOptions;
+  readonly #pidfd: Fd;
+  readonly #status: Fd;
+  readonly #ready: Fd;
+  readonly #inotify = new Inotify();
+  readonly #followers: readonly FollowedStream[];
+  readonly #tags: number[] = [];
+  #hasEnded = false;
+
+  /** Starts the cell's init, which starts the workload. Throws `LaunchError` by step. */
+  static launch(options: ProcessOptions): ProcessShell {
+    const { order, paths, uid } = options;
+    const run = order.spec.run;
+    if (run === undefined) throw new TypeError("Cannot launch: the spec has no run section");
+    using stdin = order.stdinFd < 0 ? openFile("/dev/null") : duplicateFd(order.stdinFd);
+    using stdout = openOutput(paths.stdout);
+    using stderr = openOutput(paths.stderr);
+    const status = openFile(paths.exit, { flags: OPEN.READ_WRITE | OPEN.CREATE });
+    const ready = createPipe();
+    setNonblocking(ready.read, true);
+    using userNamespace = run.user === "root" ? rootNamespace(uid) : undefined;
+    try {
+      const { pid, pidfd } = launch({
+        executableCandidates: executableCandidates(run),
+        argv: run.argv,
+        env: workloadEnvironment(run, order.secrets),
+        workingDirectory: run.workingDirectory ?? "/",
+        hostname: run.hostname ?? order.cellId.slice(0, HOSTNAME_BYTES_MAX),
+        netns: options.netns,
+        ...(options.cgroup.v2 ? { cgroup: options.cgroup.v2 } : {}),
+        cgroupProcs: options.cgroup.v1Procs,
+        mountSteps: planView(order.spec, readViewFacts(options)),
+        uid,
+        gid: uid,
+        ...(userNamespace ? { userNamespace } : {}),
+        stdin,
+        stdout,
+        stderr,
+        rlimits: resourceLimits(run.limits),
+        seccomp: defaultFilter(),
+        statusFile: status,
+        ready: ready.write,
+      });
+      return new ProcessShell(options, pid, pidfd, status, ready.read);
+    } catch (cause) {
+      status.close();
+      ready.read.close();
+      throw cause;
+    } finally {
+      ready.write.close();
+    }
+  }
+
+  private constructor(options: ProcessOptions, pid: number, pidfd: Fd, status: Fd, ready: Fd) {
+    this.#options = options;
+    this.pid = pid;
+    this.#pidfd = pidfd;
+    this.#status = status;
+    this.#ready = ready;
+    const keep = options.order.spec.run?.limits.outputMaxBytes ?? OUTPUT_MAX_BYTES_DEFAULT;
+    this.#followers = (["stdout", "stderr"] as const).map((stream) => ({
+      follower: new OutputFollower(stream, options.paths[stream], keep),
+      path: options.paths[stream],
+      unreadBytes: 0,
+    }));
+    for (const { path } of this.#followers) this.#inotify.watch(path);
+    const { watcher } = options;
+    this.#tags.push(
+      watcher.watch(ready, () => this.#onReady()),
+      watcher.watch(pidfd, () => this.#onExit()),
+      watcher.watch(this.#inotify.fd, () => {
+        this.#inotify.read();
+        this.#pumpAll();
+      }),
+    );
+  }
+
+  /** Sends a signal to the workload, through its init; a tree that has ended needs none. */
+  signal(signal: number): void {
+    if (!this.#hasEnded) signalPidfd(this.#pidfd, signal);
+  }
+
+  /** The main thread has taken bytes: more may be sent. */
+  consumed(stream: OutputStream, bytes: number): void {
+    const followed = this.#followers.find(({ follower }) => follower.stream === stream)!;
+    followed.unreadBytes -= bytes;
+    if (!this.#hasEnded) this.#pump(followed);
+  }
+
+  /** Kills what is left, waits for its end, and closes all descriptors. */
+  async end(kill: () => void): Promise<void> {
+    const deadline = performance.now() + END_TIMEOUT_MS;
+    while (!this.#hasEnded) {
+      kill();
+      this.#onExit();
+      if (this.#hasEnded) break;
+      if (performance.now() > deadline) {
+        throw new Error(`Cannot end process ${this.pid}: it is still there after a kill`);
+      }
+      await new Promise((resolve) => setTimeout(resolve, END_POLL_MS));
+    }
+    this.#close();
+  }
+
+  #onReady(): void {
+    const bytes = new Uint8Array(8);
+    const count = readFd(this.#ready, bytes);
+    if (count === undefined) return;
+    this.#options.watcher.unwatch(this.#tags[0]!);
+    // No record: the init died first; its end is told by the pidfd.
+    const errno = new DataView(bytes.buffer).getUint32(0, true);
+    if (count === bytes.length && errno === 0) this.#options.notices.started();
+  }
+
+  #onExit(): void {
+    if (this.#hasEnded || waitPidfd(this.#pidfd) === undefined) return;
+    this.#onReady();
+    this.#hasEnded = true;
+    // The last output may be more than one portion and more than is allowed in flight:
+    // the workload is gone, so what there is, is bounded.
+    for (const followed of this.#followers) this.#drain(followed);
+    const bytes = new Uint8Array(EXIT_RECORD_BYTES);
+    const count = readFdAt(this.#status, bytes, 0);
+    const record = decodeExitRecord(bytes.subarray(0, count)) ?? { kind: "lost" as const };
+    const skipped = this.#followers.reduce((sum, it) => sum + it.follower.skippedBytes, 0);
+    for (const tag of this.#tags) this.#options.watcher.unwatch(tag);
+    this.#options.notices.exited(record, skipped);
+  }
+
+  #pumpAll(): void {
+    for (const followed of this.#followers) this.#pump(followed);
+  }
+
+  #pump(followed: FollowedStream): void {
+    while (followed.unreadBytes < OUTPUT_UNREAD_BYTES_MAX) {
+      if (!this.#sendPortion(followed)) return;
+    }
+  }
+
+  #drain(followed: FollowedStream): void {
+    while (this.#sendPortion(followed));
+  }
+
+  #sendPortion(followed: FollowedStream): boolean {
+    const size = Deno.statSync(followed.path).size;
+    const chunk = followed.follower.next(size);
+    if (chunk.length === 0) return false;
+    followed.unreadBytes += chunk.length;
+    this.#options.notices.output(followed.follower.stream, chunk);
+    return true;
+  }
+
+  #close(): void {
+    for (const tag of this.#tags) this.#options.watcher.unwatch(tag);
+    for (const { follower } of this.#followers) follower[Symbol.dispose]();
+    for (const fd of [this.#pidfd, this.#status, this.#ready, this.#inotify.fd]) fd.close();
+  }
+}
+
+interface FollowedStream {
+  readonly follower: OutputFollower;
+  readonly path: string;
+  unreadBytes: number;
+}
+
+const HOSTNAME_BYTES_MAX = 63;
+
+/** Appending, so that a truncated or punched file never gets a gap of zeros. */
+function openOutput(path: string): Fd {
+  return openFile(path, { flags: OPEN.WRITE | OPEN.CREATE | OPEN.APPEND });
+}
+
+function rootNamespace(uid: number): Fd {
+  return createUserNamespace({ uidMap: `0 ${uid} 1\n`, gidMap: `0 ${uid} 1\n` });
+}
+
+function resourceLimits(limits: RunLimits): { resource: number; soft: bigint; hard: bigint }[] {
+  const files = BigInt(limits.openFilesMax);
+  return [
+    { resource: RLIMIT.NOFILE, soft: files, hard: files },
+    { resource: RLIMIT.CORE, soft: 0n, hard: 0n },
+    { resource: RLIMIT.MEMLOCK, soft: 65536n, hard: 65536n },
+  ];
+}

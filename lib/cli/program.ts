@@ -1,0 +1,248 @@
+/**
+ * The command line: every command, argument and option, with its help and examples.
+ *
+ * @module
+ */
+import { Argument, Command, InvalidArgumentError, Option } from "commander";
+import { SETTING_DEFINITIONS, SETTING_NAMES, type SettingTexts } from "#lib/daemon/mod.ts";
+import { configShowCommand } from "./commands/config.ts";
+import { doctorCommand } from "./commands/doctor.ts";
+import { eventsCommand } from "./commands/events.ts";
+import { flowsCommand } from "./commands/flows.ts";
+import { logVerifyCommand } from "./commands/log.ts";
+import { policyShowCommand } from "./commands/policy.ts";
+import { runCommand } from "./commands/run.ts";
+import { versionCommand } from "./commands/version.ts";
+import { COMPLETION_SHELLS, completionScript, type CompletionShell } from "./completion.ts";
+import { completionCommands } from "./completion_source.ts";
+import type { CliContext } from "./context.ts";
+import { EXIT_OK } from "./exit_codes.ts";
+import { renderExitCodes } from "./render.ts";
+
+const FLOWS_LIMIT_DEFAULT = 1000;
+
+/** Builds the program; its actions leave their exit code in the context. */
+export function buildProgram(context: CliContext): Command {
+  const program = new Command("celld");
+  program
+    .description("Runs workloads in cells that reach only what their spec allows, and records it.")
+    .option("--json", "answer in JSON, one value a line; errors too")
+    .configureHelp({ showGlobalOptions: true, sortSubcommands: false })
+    .helpOption("-h, --help", "show help")
+    .addHelpText("after", TOP_EXAMPLES)
+    .exitOverride()
+    .configureOutput({
+      writeOut: (text) => context.io.writeOut(text),
+      writeErr: (text) => context.io.writeErr(text),
+      // The error comes to `runCli` as a thrown CommanderError, which prints it in our form.
+      outputError: () => {},
+    });
+  for (const name of SETTING_NAMES) program.addOption(settingOption(name));
+  program.hook("preAction", () => {
+    const flags = program.opts<SettingTexts & { json?: boolean }>();
+    context.isJson = flags.json === true;
+    context.setFlags(flags);
+  });
+  addRun(program, context);
+  addFlows(program, context);
+  addEvents(program, context);
+  addPolicy(program, context);
+  addDoctor(program, context);
+  addLog(program, context);
+  addConfig(program, context);
+  addVersion(program, context);
+  addCompletion(program, context);
+  addExitCodes(program, context);
+  return program;
+}
+
+const TOP_EXAMPLES = `
+Examples:
+  $ celld run cell.yaml                          run a cell, see its decisions live
+  $ celld run cell.yaml -- curl -s 10.0.0.1      the same cell, another program
+  $ celld flows --deny --since 10m               what was refused in the last ten minutes
+  $ celld doctor                                 what this host can do, and how to fix it
+
+Exit codes: celld exit-codes`;
+
+function settingOption(name: typeof SETTING_NAMES[number]): Option {
+  const { flag, placeholder, help, fallback, variable } = SETTING_DEFINITIONS[name];
+  return new Option(`${flag} <${placeholder}>`, `${help} (${fallback}; ${variable})`);
+}
+
+/** An action that keeps its exit code; the command line gives its own arguments first. */
+function keepExitCode<A extends unknown[]>(
+  context: CliContext,
+  action: (...args: A) => number | Promise<number>,
+): (...args: A) => Promise<void> {
+  return async (...args) => {
+    context.exitCode = await action(...args);
+  };
+}
+
+function specArgument(): Argument {
+  return new Argument("<spec>", "a cell spec, YAML or JSON; - reads stdin");
+}
+
+function addRun(program: Command, context: CliContext): void {
+  program.command("run")
+    .summary("run a cell to its end")
+    .description(
+      "Runs a cell to its end. The workload's stdout and stderr come out as they are; each\n" +
+        "decision about a flow is a line on stderr. The exit code is the workload's own.",
+    )
+    .addArgument(specArgument())
+    .argument("[argv...]", "after --: the program and its arguments, instead of spec.run.argv")
+    .option("--events <format>", "jsonl: events as JSON lines on stderr; jsonl:PATH: to a file")
+    .option("--name <id>", "the cell's id, instead of spec.id")
+    .option("-i, --stdin", "give the workload this process's stdin")
+    .option("-q, --quiet", "print only what the workload prints")
+    .option("-v, --verbose", "also say what each flow carried when it closes")
+    .option("--timeout <time>", "end the workload after this time (30s, 5m); exit code 124")
+    .addHelpText(
+      "after",
+      `
+Examples:
+  $ celld run cell.yaml
+  $ celld run cell.yaml --timeout 30s -- sh -c 'wget -qO- http://10.0.0.1/'
+  $ celld run - --events jsonl:events.jsonl < cell.json
+  $ tar c . | celld run cell.yaml -i -q -- tar t`,
+    )
+    .action(keepExitCode(context, (spec, argv, options) => {
+      return runCommand(context, spec, argv, options);
+    }));
+}
+
+function addFlows(program: Command, context: CliContext): void {
+  program.command("flows")
+    .summary("show decisions about flows")
+    .description("Shows the decisions of the log, with what each flow carried.")
+    .option("--cell <id>", "only of this cell, spec or run")
+    .option("--deny", "only what was refused")
+    .option("--allow", "only what was allowed")
+    .option("--since <place>", "after a sequence (42), a span (10m) or a time")
+    .option("-f, --follow", "go on with new ones; begins at the end where --since is not given")
+    .option("--counters", "the kernel's counters at the end of runs")
+    .addOption(limitOption())
+    .addHelpText(
+      "after",
+      `
+Examples:
+  $ celld flows --deny --since 10m
+  $ celld flows -f --cell build-17
+  $ celld flows --json | jq 'select(.decision == "deny") | .dstAddr'
+  $ celld flows --counters --cell build-17`,
+    )
+    .action(keepExitCode(context, (options) => flowsCommand(context, options)));
+}
+
+function limitOption(): Option {
+  return new Option("--limit <count>", "show the last so many; 0 shows all")
+    .default(FLOWS_LIMIT_DEFAULT)
+    .argParser((text) => {
+      if (!/^\d{1,9}$/.test(text)) throw new InvalidArgumentError("Give a count, or 0 for all.");
+      return Number(text);
+    });
+}
+
+function addEvents(program: Command, context: CliContext): void {
+  program.command("events")
+    .summary("show the event log")
+    .description("Shows the log as it is. With --json each line is {seq, event}.")
+    .option("-f, --follow", "go on with new ones; begins at the end where --since is not given")
+    .option("--since <place>", "after a sequence (42), a span (10m) or a time")
+    .option("--type <type...>", "only of these types: lifecycle, started, flow.closed, …")
+    .option("--cell <id>", "only about this cell, spec or run")
+    .addHelpText(
+      "after",
+      `
+Examples:
+  $ celld events -f
+  $ celld events --since 1200 --json
+  $ celld events --type started destroyed --cell build-17`,
+    )
+    .action(keepExitCode(context, (options) => eventsCommand(context, options)));
+}
+
+function addPolicy(program: Command, context: CliContext): void {
+  const policy = program.command("policy").summary("look at policies")
+    .description("Looks at what a spec allows.");
+  policy.command("show")
+    .summary("print the ruleset of a spec as nft text")
+    .description("Prints the ruleset that a spec becomes, as nft text. Changes nothing.")
+    .addArgument(specArgument())
+    .option("--host", "also what the host's own table gets for the cell")
+    .addHelpText(
+      "after",
+      `
+Examples:
+  $ celld policy show cell.yaml
+  $ celld policy show cell.yaml --host
+  $ celld policy show cell.yaml | nft -c -f -      let nft check it`,
+    )
+    .action(keepExitCode(context, (spec, options) => policyShowCommand(context, spec, options)));
+}
+
+function addDoctor(program: Command, context: CliContext): void {
+  program.command("doctor")
+    .summary("say what this host can do")
+    .description(
+      "Tries what cells need, in namespaces that it makes and removes, and says what to run\n" +
+        "where something is missing. Exit code 1 when cells cannot run.",
+    )
+    .action(keepExitCode(context, () => doctorCommand(context)));
+}
+
+function addLog(program: Command, context: CliContext): void {
+  const log = program.command("log").summary("look after the event log")
+    .description("Looks after the event log.");
+  log.command("verify")
+    .summary("check that the log is what was written")
+    .description("Checks every entry's hash against its chain. Exit code 1 when anything differs.")
+    .action(keepExitCode(context, () => logVerifyCommand(context)));
+}
+
+function addConfig(program: Command, context: CliContext): void {
+  const config = program.command("config").summary("look at the settings")
+    .description("Looks at the settings: flags win over the environment, that over defaults.");
+  config.command("show")
+    .summary("print each setting and where it came from")
+    .description("Prints each setting and where it came from.")
+    .action(keepExitCode(context, () => configShowCommand(context)));
+}
+
+function addVersion(program: Command, context: CliContext): void {
+  program.command("version")
+    .summary("print the version")
+    .description("Prints the version of celld and of what it runs on.")
+    .action(keepExitCode(context, () => versionCommand(context)));
+}
+
+function addCompletion(program: Command, context: CliContext): void {
+  program.command("completion")
+    .summary("print a completion script for a shell")
+    .description("Prints a completion script for a shell.")
+    .addArgument(new Argument("<shell>", "the shell").choices([...COMPLETION_SHELLS]))
+    .addHelpText(
+      "after",
+      `
+Examples:
+  $ source <(celld completion bash)
+  $ celld completion zsh > "\${fpath[1]}/_celld"
+  $ celld completion fish > ~/.config/fish/completions/celld.fish`,
+    )
+    .action(keepExitCode(context, (shell: CompletionShell) => {
+      context.io.writeOut(completionScript(shell, completionCommands(program)));
+      return EXIT_OK;
+    }));
+}
+
+function addExitCodes(program: Command, context: CliContext): void {
+  program.command("exit-codes")
+    .summary("print what the exit codes mean")
+    .description("Prints what the exit codes mean.")
+    .action(keepExitCode(context, () => {
+      context.io.writeOut(renderExitCodes(context.outOptions));
+      return EXIT_OK;
+    }));
+}

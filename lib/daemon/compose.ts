@@ -1,0 +1,148 @@
+/**
+ * Builds the ports of the command line for some settings.
+ *
+ * Whatever enters the kernel or opens the log is imported when a port first needs it: the
+ * command line starts fast, and where such a module cannot be loaded, only the commands that
+ * need it fail.
+ *
+ * @module
+ */
+import type { CellSpec } from "#lib/cell/mod.ts";
+import { logPath, type Settings } from "./config.ts";
+import { diagnose, type LogFact } from "./doctor.ts";
+import {
+  type CliPorts,
+  LogMissingError,
+  type LogReader,
+  type LogVerifyReport,
+  type PolicyView,
+  type RunCellOptions,
+  type RunCellResult,
+  type SpecOverrides,
+  type VersionView,
+} from "./ports.ts";
+import { CELLD_VERSION } from "./version.ts";
+
+/** The ports of a celld with these settings. Nothing is opened or loaded yet. */
+export function composePorts(settings: Settings): CliPorts {
+  return {
+    parseSpec: parseSpecText,
+    runCell,
+    showPolicy: (spec, options) => showPolicy(settings, spec, options),
+    openLog: () => openLog(settings),
+    verifyLog: () => verifyLogFile(settings),
+    doctor: async () => {
+      const { gatherHostFacts } = await import("./doctor_shell.ts");
+      return diagnose(await gatherHostFacts({ settings, inspectLog: () => inspectLog(settings) }));
+    },
+    version: versionView,
+  };
+}
+
+async function runCell(options: RunCellOptions): Promise<RunCellResult> {
+  const { runCell: run } = await import("./run_cell.ts");
+  return await run(options);
+}
+
+async function parseSpecText(text: string, overrides: SpecOverrides): Promise<CellSpec> {
+  const { parseCellSpec } = await import("#lib/cell/mod.ts");
+  const spec = parseCellSpec(text);
+  const { id = spec.id, argv, timeoutSeconds } = overrides;
+  if (argv === undefined && id === spec.id && timeoutSeconds === undefined) return spec;
+  // What comes from the command line is judged by the same parser, as a spec of its own.
+  const given = parseCellSpec(JSON.stringify({
+    apiVersion: "cellos.io/v1",
+    kind: "ExecutionCell",
+    spec: {
+      id,
+      run: {
+        argv: argv ?? spec.run?.argv ?? ["true"],
+        ...(timeoutSeconds === undefined ? {} : { limits: { timeoutSeconds } }),
+      },
+    },
+  }));
+  const run = spec.run ?? (argv === undefined ? undefined : given.run);
+  if (run === undefined || given.run === undefined) return { ...spec, id };
+  const limits = timeoutSeconds === undefined ? run.limits : { ...run.limits, timeoutSeconds };
+  return { ...spec, id, run: { ...run, argv: given.run.argv, limits } };
+}
+
+/** The lease whose addresses the text is made with: what a first cell on a host would get. */
+const SHOWN_INDEX = 1;
+
+async function showPolicy(
+  settings: Settings,
+  spec: CellSpec,
+  options: { host: boolean },
+): Promise<PolicyView> {
+  const cell = await import("#lib/cell/mod.ts");
+  const pools = { ipv4: settings.ipv4Pool, ipv6: settings.ipv6Pool };
+  const plan = cell.planNetwork(SHOWN_INDEX, pools);
+  const policy = cell.makePolicy(spec);
+  const table = cell.cellTable(policy, {
+    cellId: spec.id,
+    nflogGroup: settings.nflogGroup,
+    pools,
+    hostAddresses: Deno.networkInterfaces().map(({ address }) => address),
+    linkAddresses: [plan.hostIpv4, plan.hostIpv6],
+  });
+  const view = {
+    cellId: spec.id,
+    policyDigest: cell.policyDigest(policy),
+    cellText: cell.formatTable(table),
+  };
+  if (!options.host) return view;
+  const host = cell.hostTable(pools);
+  const { chains, elements } = cell.hostCellRules(policy, plan, pools);
+  const maps = host.maps.map((map) => ({
+    ...map,
+    elements: elements.filter((it) => it.map === map.name).map((it) => it.element),
+  }));
+  const hostText = cell.formatTable({ ...host, maps, chains: [...host.chains, ...chains] });
+  return { ...view, hostText };
+}
+
+async function openLog(settings: Settings): Promise<LogReader> {
+  const path = existingLog(settings);
+  const { SqliteEventLog } = await import("#lib/eventlog/mod.ts");
+  return await SqliteEventLog.openReader(path);
+}
+
+async function verifyLogFile(settings: Settings): Promise<LogVerifyReport> {
+  const path = existingLog(settings);
+  const { verifyLog } = await import("#lib/eventlog/mod.ts");
+  return { ...verifyLog(path), path };
+}
+
+async function inspectLog(settings: Settings): Promise<LogFact | undefined> {
+  const path = logPath(settings.stateDir);
+  try {
+    const log = await openLog(settings);
+    try {
+      return { path, probe: { ok: true }, lastSeq: await log.lastSeq() };
+    } finally {
+      await log.close();
+    }
+  } catch (error) {
+    if (error instanceof LogMissingError) return undefined;
+    return { path, probe: { ok: false, error: (error as Error).message } };
+  }
+}
+
+function existingLog(settings: Settings): string {
+  const path = logPath(settings.stateDir);
+  try {
+    Deno.statSync(path);
+    return path;
+  } catch (cause) {
+    if (!(cause instanceof Deno.errors.NotFound)) {
+      throw new Error(`Cannot open the log ${JSON.stringify(path)}`, { cause });
+    }
+    throw new LogMissingError(`Cannot find a log at ${JSON.stringify(path)}`, { cause });
+  }
+}
+
+function versionView(): VersionView {
+  const { deno, v8 } = Deno.version;
+  return { celld: CELLD_VERSION, deno, v8, arch: Deno.build.arch };
+}

@@ -1,0 +1,202 @@
+/**
+ * The settings of a celld process: flags win over the environment, the environment over the
+ * defaults, and each value knows where it came from.
+ *
+ * Pure: the environment is passed in. A bad value is a {@link SettingError} that names the flag
+ * or variable; only the nflog group's variable falls back silently, as the tools that share
+ * the variable do (the origin then carries a note).
+ *
+ * @module
+ */
+import { type IpFamily, parseCidr } from "#lib/base/mod.ts";
+
+/** The settings, ready to use. */
+export interface Settings {
+  /** Locks, leases and the files of running cells; on a file system that a reboot empties. */
+  readonly runtimeDir: string;
+  /** The event log; survives reboots. */
+  readonly stateDir: string;
+  /** The nfnetlink_log group of the flow listener, 0 to 65535; each cell has its own namespace. */
+  readonly nflogGroup: number;
+  /** The prefix that cells get their IPv4 address pairs from, as a CIDR. */
+  readonly ipv4Pool: string;
+  /** The prefix that cells get their IPv6 address pairs from, as a CIDR. */
+  readonly ipv6Pool: string;
+  /** The cgroup that cells' cgroups are made in, relative to each hierarchy's root. */
+  readonly cgroupParent: string;
+}
+
+/** The name of a setting. */
+export type SettingName = keyof Settings;
+
+/** Where a value came from. */
+export interface SettingOrigin {
+  readonly source: "flag" | "environment" | "default";
+  /** The flag or the variable; absent for a default. */
+  readonly from?: string;
+  /** What was set and not used, and why. */
+  readonly note?: string;
+}
+
+/** Settings with the origin of each. */
+export interface ResolvedSettings {
+  readonly settings: Settings;
+  readonly origins: Readonly<Record<SettingName, SettingOrigin>>;
+}
+
+/** A flag or a variable has a value that cannot be used. */
+export class SettingError extends Error {
+  override name = "SettingError";
+  /** Wrong use of the command line: see `lib/cli/exit_codes.ts`. */
+  readonly exitCode = 2;
+}
+
+/** How one setting is named, read and explained. */
+export interface SettingDefinition {
+  readonly flag: string;
+  readonly variable: string;
+  readonly fallback: string;
+  readonly placeholder: string;
+  readonly help: string;
+  /** What is wanted, for the error; `undefined` when the text is good. */
+  readonly refuse: (text: string) => string | undefined;
+  /** A bad variable is ignored rather than refused. */
+  readonly lenientVariable?: boolean;
+}
+
+/** The bound of a path that goes into socket and mount calls. */
+const PATH_LENGTH_MAX = 200;
+
+/** All settings. The defaults are documented in `docs/operations.md` through `celld config show`. */
+export const SETTING_DEFINITIONS: Readonly<Record<SettingName, SettingDefinition>> = {
+  runtimeDir: {
+    flag: "--runtime-dir",
+    variable: "CELLD_RUNTIME_DIR",
+    fallback: "/run/celld",
+    placeholder: "path",
+    help: "locks, leases and files of running cells",
+    refuse: refusePath,
+  },
+  stateDir: {
+    flag: "--state-dir",
+    variable: "CELLD_STATE_DIR",
+    fallback: "/var/lib/celld",
+    placeholder: "path",
+    help: "the event log",
+    refuse: refusePath,
+  },
+  nflogGroup: {
+    flag: "--nflog-group",
+    variable: "CELLOS_FIRECRACKER_PER_FLOW_NFLOG_GROUP",
+    fallback: "100",
+    placeholder: "number",
+    help: "netlink log group of the flow listener",
+    refuse: (text) =>
+      /^\d{1,5}$/.test(text) && Number(text) <= 0xffff ? undefined : "a number from 0 to 65535",
+    lenientVariable: true,
+  },
+  ipv4Pool: {
+    flag: "--ipv4-pool",
+    variable: "CELLD_IPV4_POOL",
+    fallback: "10.213.0.0/16",
+    placeholder: "cidr",
+    help: "where cells get IPv4 addresses",
+    refuse: (text) => refusePool(text, 4),
+  },
+  ipv6Pool: {
+    flag: "--ipv6-pool",
+    variable: "CELLD_IPV6_POOL",
+    fallback: "fdce:11d0::/112",
+    placeholder: "cidr",
+    help: "where cells get IPv6 addresses",
+    refuse: (text) => refusePool(text, 6),
+  },
+  cgroupParent: {
+    flag: "--cgroup-parent",
+    variable: "CELLD_CGROUP_PARENT",
+    fallback: "celld",
+    placeholder: "name",
+    help: "the cgroup that cells' cgroups are made in",
+    refuse: (text) =>
+      /^[a-zA-Z0-9_][a-zA-Z0-9_.-]*(\/[a-zA-Z0-9_][a-zA-Z0-9_.-]*)*$/.test(text)
+        ? undefined
+        : "a relative cgroup path",
+  },
+};
+
+/** The names of all settings, in the order in which they are shown. */
+export const SETTING_NAMES = Object.keys(SETTING_DEFINITIONS) as readonly SettingName[];
+
+function refusePath(text: string): string | undefined {
+  if (!text.startsWith("/") || text.includes("\0")) return "an absolute path";
+  if (text.split("/").includes("..")) return 'a path without ".."';
+  return text.length <= PATH_LENGTH_MAX ? undefined : `at most ${PATH_LENGTH_MAX} characters`;
+}
+
+function refusePool(text: string, family: IpFamily): string | undefined {
+  const wanted = `an IPv${family} prefix such as ${family === 4 ? "10.213.0.0/16" : "fd00::/112"}`;
+  return text.includes("/") && parseCidr(text)?.family === family ? undefined : wanted;
+}
+
+/** Texts by setting: what the flags said. */
+export type SettingTexts = Partial<Readonly<Record<SettingName, string>>>;
+
+/** Resolves all settings. Throws {@link SettingError} on the first value that cannot be used. */
+export function resolveSettings(
+  options: {
+    readonly flags: SettingTexts;
+    readonly env: Readonly<Record<string, string | undefined>>;
+  },
+): ResolvedSettings {
+  const texts: Partial<Record<SettingName, string>> = {};
+  const origins: Partial<Record<SettingName, SettingOrigin>> = {};
+  for (const name of SETTING_NAMES) {
+    const resolved = resolveOne(SETTING_DEFINITIONS[name], options.flags[name], options.env);
+    texts[name] = resolved.text;
+    origins[name] = resolved.origin;
+  }
+  const { nflogGroup, ...rest } = texts as Record<SettingName, string>;
+  return {
+    settings: { ...rest, nflogGroup: Number(nflogGroup) },
+    origins: origins as Record<SettingName, SettingOrigin>,
+  };
+}
+
+function resolveOne(
+  definition: SettingDefinition,
+  flag: string | undefined,
+  env: Readonly<Record<string, string | undefined>>,
+): { text: string; origin: SettingOrigin } {
+  const { variable, fallback } = definition;
+  if (flag !== undefined) {
+    return { text: accept(definition, definition.flag, flag), origin: fromFlag(definition) };
+  }
+  // A variable that is set and empty is one that somebody cleared.
+  const value = env[variable];
+  if (value === undefined || value === "") {
+    return { text: fallback, origin: { source: "default" } };
+  }
+  if (definition.lenientVariable === true && definition.refuse(value) !== undefined) {
+    const note = `${variable}=${JSON.stringify(value)} is not ${definition.refuse(value)}`;
+    return { text: fallback, origin: { source: "default", note } };
+  }
+  return {
+    text: accept(definition, variable, value),
+    origin: { source: "environment", from: variable },
+  };
+}
+
+function fromFlag(definition: SettingDefinition): SettingOrigin {
+  return { source: "flag", from: definition.flag };
+}
+
+function accept(definition: SettingDefinition, from: string, text: string): string {
+  const wanted = definition.refuse(text);
+  if (wanted === undefined) return text;
+  throw new SettingError(`Cannot use ${from} ${JSON.stringify(text)}: want ${wanted}`);
+}
+
+/** The event log's file under a state directory. */
+export function logPath(stateDir: string): string {
+  return `${stateDir}/events.db`;
+}

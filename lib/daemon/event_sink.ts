@@ -1,0 +1,114 @@
+/**
+ * Brings facts to the event log, in order, and keeps them while the log is away.
+ *
+ *   push ──▶ queue ──append──▶ log ──▶ onAppended (in order, with the sequence)
+ *              │ full: the newest are counted, and told as one gap event
+ *              ▼ append fails: wait, try the same events again
+ *
+ * Ids are unique and the log ignores one that it has, so trying again never doubles a fact.
+ * Admission does not come through here: a command is appended and awaited before anything
+ * acts on it. Bound: `EVENTS_PENDING_MAX`.
+ *
+ * @module
+ */
+import type { CloudEvent } from "#lib/events/mod.ts";
+import type { EventLog } from "#lib/eventlog/mod.ts";
+
+/** Facts that wait in memory while the log is away; at about 1 KiB each, some 64 MiB. */
+export const EVENTS_PENDING_MAX = 65_536;
+/** Events that one append carries. */
+const APPEND_EVENTS_MAX = 512;
+/** Pause between two tries while the log refuses, in milliseconds. */
+const RETRY_MS = 200;
+
+/** What the owner of a sink is told. */
+export interface EventSinkOptions {
+  readonly log: EventLog;
+  /** Called once an event is durable, in order. */
+  onAppended(event: CloudEvent, seq: number): void;
+  /** Called at the first failure of a row of failures. */
+  onUnavailable(error: Error): void;
+  /** Makes the event that tells how many facts found no place. */
+  makeGapEvent(lost: number): CloudEvent;
+  /** Called when the queue first overflows: audit can no longer be complete. */
+  onOverflow(): void;
+}
+
+/** See the module. */
+export class EventSink {
+  readonly #options: EventSinkOptions;
+  #pending: CloudEvent[] = [];
+  #lost = 0;
+  #isFailing = false;
+  #pump: Promise<void> | undefined;
+
+  /** The sink does not own the log: close that after {@link EventSink.flush}. */
+  constructor(options: EventSinkOptions) {
+    this.#options = options;
+  }
+
+  /** Facts that found no place so far and are not told yet. */
+  get lostCount(): number {
+    return this.#lost;
+  }
+
+  /** Takes facts; never fails and never waits. */
+  push(events: readonly CloudEvent[]): void {
+    for (const event of events) {
+      if (this.#pending.length >= EVENTS_PENDING_MAX) {
+        if (this.#lost === 0) this.#options.onOverflow();
+        this.#lost += 1;
+      } else {
+        this.#pending.push(event);
+      }
+    }
+    this.#pump ??= this.#run();
+  }
+
+  /**
+   * Waits until all that was pushed is durable.
+   *
+   * @param timeoutMs Then it gives up and returns how many facts are not durable.
+   */
+  async flush(timeoutMs: number): Promise<number> {
+    const deadline = performance.now() + timeoutMs;
+    while (this.#pump && performance.now() < deadline) {
+      let timer: ReturnType<typeof setTimeout> | undefined;
+      const patience = new Promise<void>((resolve) => {
+        timer = setTimeout(resolve, Math.max(1, deadline - performance.now()));
+      });
+      await Promise.race([this.#pump, patience]);
+      clearTimeout(timer);
+    }
+    this.#isStopped = this.#pump !== undefined;
+    return this.#pending.length + this.#lost;
+  }
+
+  #isStopped = false;
+
+  async #run(): Promise<void> {
+    // Let one turn's facts gather: they share a transaction.
+    await Promise.resolve();
+    while ((this.#pending.length > 0 || this.#lost > 0) && !this.#isStopped) {
+      if (this.#pending.length === 0) this.#tellGap();
+      const batch = this.#pending.slice(0, APPEND_EVENTS_MAX);
+      try {
+        const seqs = await this.#options.log.append(batch);
+        this.#isFailing = false;
+        this.#pending.splice(0, batch.length);
+        batch.forEach((event, index) => this.#options.onAppended(event, seqs[index]!));
+      } catch (error) {
+        if (!this.#isFailing) this.#options.onUnavailable(error as Error);
+        this.#isFailing = true;
+        await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
+      }
+    }
+    this.#pump = undefined;
+  }
+
+  #tellGap(): void {
+    const lost = this.#lost;
+    this.#lost = 0;
+    this.#pending.push(this.#options.makeGapEvent(lost));
+  }
+}

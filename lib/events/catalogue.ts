@@ -1,0 +1,369 @@
+/**
+ * Every event type that celld writes, with the shape of its data.
+ *
+ * Types under `dev.cellos.events.` keep the reference's names and members, so that its tools
+ * read ours and ours read theirs; types under `dev.celld.events.` are our own. Members are only
+ * ever added; a change of meaning is a new version in the type's name. Optional members are left
+ * out when absent, never written as null. Counts are integers below 2^53; times are RFC 3339.
+ *
+ * The JSON Schemas that say the same to a machine are in `schemas/`; the compiler holds the two
+ * together.
+ *
+ * @module
+ */
+
+/** The event types, by a short name. */
+export const EVENT_TYPES = {
+  cellStarted: "dev.cellos.events.cell.lifecycle.v1.started",
+  cellDestroyed: "dev.cellos.events.cell.lifecycle.v1.destroyed",
+  commandCompleted: "dev.cellos.events.cell.command.v1.completed",
+  flowDecision: "dev.cellos.events.cell.observability.v1.network_flow_decision",
+  formationCreated: "dev.cellos.events.cell.formation.v1.created",
+  formationLaunching: "dev.cellos.events.cell.formation.v1.launching",
+  formationRunning: "dev.cellos.events.cell.formation.v1.running",
+  formationDegraded: "dev.cellos.events.cell.formation.v1.degraded",
+  formationCompleted: "dev.cellos.events.cell.formation.v1.completed",
+  formationFailed: "dev.cellos.events.cell.formation.v1.failed",
+  formationCancelled: "dev.cellos.events.cell.formation.v1.cancelled",
+  cellPhase: "dev.celld.events.cell.v1.phase",
+  cellRefused: "dev.celld.events.cell.v1.refused",
+  flowClosed: "dev.celld.events.flow.v1.closed",
+  flowGap: "dev.celld.events.flow.v1.gap",
+  flowCounters: "dev.celld.events.flow.v1.counters",
+  hostStarted: "dev.celld.events.host.v1.started",
+  hostStopped: "dev.celld.events.host.v1.stopped",
+  hostWorkerRestarted: "dev.celld.events.host.v1.worker_restarted",
+  hostRecovered: "dev.celld.events.host.v1.recovered",
+} as const;
+
+/** One of the catalogue's types. */
+export type EventType = typeof EVENT_TYPES[keyof typeof EVENT_TYPES];
+
+/** Older prefix of the formation events, still read from archives. */
+export const LEGACY_FORMATION_PREFIX = "io.cellos.formation.v1.";
+
+/** Whether the catalogue knows a type. */
+export function isEventType(type: string): type is EventType {
+  return KNOWN_TYPES.has(type);
+}
+
+const KNOWN_TYPES: ReadonlySet<string> = new Set(Object.values(EVENT_TYPES));
+
+/** Which cell, run and spec a fact is about. */
+export interface CellIdentity {
+  /** The cell; unique on its host while it lives. */
+  readonly cellId: string;
+  /** The name in its spec. */
+  readonly specId: string;
+  /** One run of the cell. The reference's own writers may leave it out. */
+  readonly runId?: string;
+}
+
+/** The workload runs. */
+export interface CellStartedData extends CellIdentity {
+  /** `sha256:<hex>` of the policy that is enforced. */
+  readonly policyDigest?: string;
+  /** When the workload's program began, RFC 3339. */
+  readonly startedAt?: string;
+}
+
+/** Nothing of the cell is left on the host. */
+export interface CellDestroyedData extends CellIdentity {
+  /** Whether the workload ended by itself with code 0. */
+  readonly outcome: "succeeded" | "failed";
+  /** `forced` where something had to be killed or removed against resistance. */
+  readonly terminalState?: "clean" | "forced";
+  /** More about a failure, for people. */
+  readonly reason?: string;
+}
+
+/** How a workload ended. `lost`: celld was not there to see it. */
+export type ExitReason =
+  | "exited"
+  | "signaled"
+  | "timeout"
+  | "oom"
+  | "pids"
+  | "stopped"
+  | "execFailed"
+  | "lost";
+
+/** The workload ended. */
+export interface CommandCompletedData extends CellIdentity {
+  /** The exit code that a shell would report, 128+n for signal n; absent on a forced end. */
+  readonly exitCode?: number;
+  /** Why it ended. */
+  readonly reason?: ExitReason;
+  /** Kernel name of the signal that ended it: `SIGKILL`. */
+  readonly signal?: string;
+  /** From the program's start to its end. */
+  readonly durationMs?: number;
+}
+
+/** Protocols that have a name; others are left out. */
+export type FlowProtocol = "tcp" | "udp" | "icmp" | "icmp6";
+
+/** Seen from the cell. */
+export type FlowDirection = "egress" | "ingress";
+
+/** The kernel allowed or denied one connection (or first datagram) of a cell. */
+export interface FlowDecisionData {
+  /** Version of this shape. */
+  readonly schemaVersion: "1.0.0";
+  /** The cell. */
+  readonly cellId: string;
+  /** The run of the cell. */
+  readonly runId: string;
+  /** UUID, unique for one decision. */
+  readonly decisionId: string;
+  /** `ingress` only for connections to the cell. */
+  readonly direction: FlowDirection;
+  /** The verdict. */
+  readonly decision: "allow" | "deny";
+  /** `nft_log_accept`, `nft_log_drop`, `nft_log_unknown`; other prefixes are other sources. */
+  readonly reasonCode: string;
+  /** The rule that decided: `egress[0]`, `egress-default`, `ingress[1]`, … */
+  readonly nftRuleRef?: string;
+  /** Source address. */
+  readonly srcAddr?: string;
+  /** Source port; ICMP and later fragments have none. */
+  readonly srcPort?: number;
+  /** Destination address. */
+  readonly dstAddr?: string;
+  /** Destination port; ICMP and later fragments have none. */
+  readonly dstPort?: number;
+  /** Transport protocol, where it has a name here. */
+  readonly protocol?: FlowProtocol;
+  /** Packets counted so far, where the source counts. */
+  readonly packetCount?: number;
+  /** Bytes counted so far, where the source counts. */
+  readonly byteCount?: number;
+  /** `sha256:<hex>` of the policy. */
+  readonly policyDigest?: string;
+  /** Key set that signed the policy. */
+  readonly keysetId?: string;
+  /** Key id of the policy's issuer. */
+  readonly issuerKid?: string;
+  /** From the spec's correlation. */
+  readonly correlationId?: string;
+  /** When it was observed, RFC 3339. */
+  readonly observedAt: string;
+}
+
+/** A formation changed its phase. */
+export interface FormationData {
+  /** UUID. */
+  readonly formationId: string;
+  /** Its name. */
+  readonly formationName?: string;
+  /** Members, by cell. */
+  readonly cellIds?: readonly string[];
+  /** Why, for people. */
+  readonly reason?: string;
+}
+
+/** Our finer states of a cell. */
+export type CellPhase = "pending" | "preparing" | "running" | "stopping" | "destroyed";
+
+/** A cell changed its phase. */
+export interface CellPhaseData extends CellIdentity {
+  /** The phase it is now in. */
+  readonly phase: CellPhase;
+  /** The step, or the reason, for people. */
+  readonly detail?: string;
+}
+
+/** A cell was asked for and not started. */
+export interface CellRefusedData {
+  /** The name in its spec, where it could be read. */
+  readonly specId?: string;
+  /** The cell, where it already had an id. */
+  readonly cellId?: string;
+  /** A word for machines: `spec`, `listener`, `lease`, `exec`, … */
+  readonly reason: string;
+  /** A sentence for people. */
+  readonly detail: string;
+}
+
+/** A connection ended; its totals are the kernel's own. */
+export interface FlowClosedData {
+  /** The cell. */
+  readonly cellId: string;
+  /** The run of the cell. */
+  readonly runId: string;
+  /** The rule that had allowed it, where known. */
+  readonly ruleRef?: string;
+  /** Seen from the cell. */
+  readonly direction: FlowDirection;
+  /** Who opened it. */
+  readonly srcAddr: string;
+  /** Its port, where the protocol has ports. */
+  readonly srcPort?: number;
+  /** To whom. */
+  readonly dstAddr: string;
+  /** Its port, where the protocol has ports. */
+  readonly dstPort?: number;
+  /** Transport protocol, where it has a name here. */
+  readonly protocol?: FlowProtocol;
+  /** Packets from the cell. */
+  readonly packetsOut: number;
+  /** Bytes from the cell, IP headers included. */
+  readonly bytesOut: number;
+  /** Packets to the cell. */
+  readonly packetsIn: number;
+  /** Bytes to the cell, IP headers included. */
+  readonly bytesIn: number;
+  /** When it was first seen, RFC 3339. */
+  readonly openedAt?: string;
+  /** When it ended, RFC 3339. */
+  readonly closedAt: string;
+  /** `closed` by the endpoints, `expired` in the kernel's table, or cut by the cell's `teardown`. */
+  readonly reason: "closed" | "expired" | "teardown";
+}
+
+/** Decisions were lost between kernel and log; how many is known. */
+export interface FlowGapData {
+  /** The cell. */
+  readonly cellId: string;
+  /** The run of the cell. */
+  readonly runId: string;
+  /** Records that nobody saw, each counted once. */
+  readonly lost: number;
+  /** Of them, seen as holes in the kernel's sequence numbers. */
+  readonly sequenceLost: number;
+  /** Of them, counted by the socket as dropped. */
+  readonly socketDrops: number;
+  /** Start of the time in which it happened, RFC 3339. */
+  readonly from: string;
+  /** Its end. */
+  readonly to: string;
+  /** What caused it: a word for machines. */
+  readonly cause: string;
+}
+
+/** What the kernel counted for one rule. */
+export interface FlowRuleCounters {
+  /** `egress[0]`, `egress-default`, … */
+  readonly ruleRef: string;
+  /** What the rule does. */
+  readonly verdict: "accept" | "drop";
+  /** Packets that opened something and met the rule. */
+  readonly matchedPackets: number;
+  /** Their bytes. */
+  readonly matchedBytes: number;
+  /** Packets handed to the listener. */
+  readonly loggedPackets: number;
+  /** Packets of a flow already logged within the suppression time. */
+  readonly suppressedPackets: number;
+}
+
+/** The kernel's counters and the listener's own, at the end of a run: they must agree. */
+export interface FlowCountersData {
+  /** The cell. */
+  readonly cellId: string;
+  /** The run of the cell. */
+  readonly runId: string;
+  /** One row a rule. */
+  readonly rules: readonly FlowRuleCounters[];
+  /** The listener's own counters. */
+  readonly listener: {
+    /** Records of ours that it saw. */
+    readonly seen: number;
+    /** Records that it knows it did not see. */
+    readonly lost: number;
+    /** Records that it could not decode. */
+    readonly decodeFailed: number;
+    /** Records of the group that were not ours. */
+    readonly foreign: number;
+    /** Decisions it emitted. */
+    readonly eventsEmitted: number;
+  };
+  /** Packets that only the host's side of the wire stopped; above 0 means a hole in the cell's own ruleset. */
+  readonly backstopDrops: number;
+}
+
+/** celld started on a host. */
+export interface HostStartedData {
+  /** Host name. */
+  readonly host: string;
+  /** celld's version. */
+  readonly version: string;
+  /** Its process. */
+  readonly pid: number;
+}
+
+/** celld stopped on a host. */
+export interface HostStoppedData {
+  /** Host name. */
+  readonly host: string;
+  /** Its process. */
+  readonly pid: number;
+  /** Why: `signal`, `idle`, `error`, … */
+  readonly reason: string;
+}
+
+/** A worker thread died and was started again. */
+export interface HostWorkerRestartedData {
+  /** Host name. */
+  readonly host: string;
+  /** The worker: `flow`, `host`, … */
+  readonly worker: string;
+  /** How many times it has died since celld started. */
+  readonly restarts: number;
+  /** What it died of. */
+  readonly detail: string;
+}
+
+/** celld removed or adopted what a killed celld had left. */
+export interface HostRecoveredData {
+  /** Host name. */
+  readonly host: string;
+  /** Cells that run on under this celld. */
+  readonly adopted: readonly string[];
+  /** Cells whose leftovers were removed. */
+  readonly removed: readonly string[];
+}
+
+/** The data of each type. */
+export interface EventDataByType {
+  /** {@link CellStartedData} */
+  "dev.cellos.events.cell.lifecycle.v1.started": CellStartedData;
+  /** {@link CellDestroyedData} */
+  "dev.cellos.events.cell.lifecycle.v1.destroyed": CellDestroyedData;
+  /** {@link CommandCompletedData} */
+  "dev.cellos.events.cell.command.v1.completed": CommandCompletedData;
+  /** {@link FlowDecisionData} */
+  "dev.cellos.events.cell.observability.v1.network_flow_decision": FlowDecisionData;
+  /** {@link FormationData} */
+  "dev.cellos.events.cell.formation.v1.created": FormationData;
+  /** {@link FormationData} */
+  "dev.cellos.events.cell.formation.v1.launching": FormationData;
+  /** {@link FormationData} */
+  "dev.cellos.events.cell.formation.v1.running": FormationData;
+  /** {@link FormationData} */
+  "dev.cellos.events.cell.formation.v1.degraded": FormationData;
+  /** {@link FormationData} */
+  "dev.cellos.events.cell.formation.v1.completed": FormationData;
+  /** {@link FormationData} */
+  "dev.cellos.events.cell.formation.v1.failed": FormationData;
+  /** {@link FormationData} */
+  "dev.cellos.events.cell.formation.v1.cancelled": FormationData;
+  /** {@link CellPhaseData} */
+  "dev.celld.events.cell.v1.phase": CellPhaseData;
+  /** {@link CellRefusedData} */
+  "dev.celld.events.cell.v1.refused": CellRefusedData;
+  /** {@link FlowClosedData} */
+  "dev.celld.events.flow.v1.closed": FlowClosedData;
+  /** {@link FlowGapData} */
+  "dev.celld.events.flow.v1.gap": FlowGapData;
+  /** {@link FlowCountersData} */
+  "dev.celld.events.flow.v1.counters": FlowCountersData;
+  /** {@link HostStartedData} */
+  "dev.celld.events.host.v1.started": HostStartedData;
+  /** {@link HostStoppedData} */
+  "dev.celld.events.host.v1.stopped": HostStoppedData;
+  /** {@link HostWorkerRestartedData} */
+  "dev.celld.events.host.v1.worker_restarted": HostWorkerRestartedData;
+  /** {@link HostRecoveredData} */
+  "dev.celld.events.host.v1.recovered": HostRecoveredData;
+}

@@ -1,0 +1,52 @@
+/**
+ * The schema of each event type's data, and the check that writers and readers run.
+ *
+ * @module
+ */
+import { EVENT_TYPES, type EventType, isEventType } from "../catalogue.ts";
+import { type JsonSchema, validateSchema } from "../schema.ts";
+import * as cell from "./cell.ts";
+import * as flow from "./flow.ts";
+import * as host from "./host.ts";
+
+/** The schema of each type's data. */
+export const EVENT_DATA_SCHEMAS: Readonly<Record<EventType, JsonSchema>> = {
+  [EVENT_TYPES.cellStarted]: cell.CELL_STARTED,
+  [EVENT_TYPES.cellDestroyed]: cell.CELL_DESTROYED,
+  [EVENT_TYPES.commandCompleted]: cell.COMMAND_COMPLETED,
+  [EVENT_TYPES.flowDecision]: flow.FLOW_DECISION,
+  [EVENT_TYPES.formationCreated]: cell.FORMATION,
+  [EVENT_TYPES.formationLaunching]: cell.FORMATION,
+  [EVENT_TYPES.formationRunning]: cell.FORMATION,
+  [EVENT_TYPES.formationDegraded]: cell.FORMATION,
+  [EVENT_TYPES.formationCompleted]: cell.FORMATION,
+  [EVENT_TYPES.formationFailed]: cell.FORMATION,
+  [EVENT_TYPES.formationCancelled]: cell.FORMATION,
+  [EVENT_TYPES.cellPhase]: cell.CELL_PHASE,
+  [EVENT_TYPES.cellRefused]: cell.CELL_REFUSED,
+  [EVENT_TYPES.flowClosed]: flow.FLOW_CLOSED,
+  [EVENT_TYPES.flowGap]: flow.FLOW_GAP,
+  [EVENT_TYPES.flowCounters]: flow.FLOW_COUNTERS,
+  [EVENT_TYPES.hostStarted]: host.HOST_STARTED,
+  [EVENT_TYPES.hostStopped]: host.HOST_STOPPED,
+  [EVENT_TYPES.hostWorkerRestarted]: host.HOST_WORKER_RESTARTED,
+  [EVENT_TYPES.hostRecovered]: host.HOST_RECOVERED,
+};
+
+/**
+ * Everything wrong with the data of an event of `type`; empty where it is right, and where the
+ * catalogue does not know the type. Never throws.
+ */
+export function validateEventData(type: string, data: unknown): string[] {
+  return isEventType(type) ? validateSchema(EVENT_DATA_SCHEMAS[type], data) : [];
+}
+
+/** A complete JSON Schema document for one type, as the documentation publishes it. */
+export function eventSchemaDocument(type: EventType): Readonly<Record<string, unknown>> {
+  return {
+    $schema: "https://json-schema.org/draft/2020-12/schema",
+    $id: `urn:celld:schema:${type}`,
+    title: type,
+    ...EVENT_DATA_SCHEMAS[type],
+  };
+}
