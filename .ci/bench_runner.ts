@@ -10,11 +10,11 @@
  * @module
  */
 
+import { parseArgs } from "@std/cli";
 import { listFiles, REPOSITORY } from "./files.ts";
 
 async function main(args: readonly string[]): Promise<number> {
-  const paths = args.filter((arg) => !arg.startsWith("--"));
-  const flags = args.filter((arg) => arg.startsWith("--"));
+  const { _: paths, full } = parseArgs(args, { boolean: ["full"] });
   const files = listFiles(paths.length === 0 ? ["bench"] : paths)
     .filter((path) => path.endsWith("_bench.ts"));
   if (files.length === 0) {
@@ -25,7 +25,7 @@ async function main(args: readonly string[]): Promise<number> {
   for (const file of files) {
     console.log(`\n== ${file}`);
     const { success } = await new Deno.Command(Deno.execPath(), {
-      args: ["run", "-A", "--quiet", file, ...flags],
+      args: ["run", "-A", "--quiet", file, ...(full === true ? ["--full"] : [])],
       cwd: REPOSITORY,
       stdin: "null",
     }).spawn().status;

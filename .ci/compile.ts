@@ -23,7 +23,15 @@ export type CompileEnd =
 
 /** Compiles `main.ts` to `output` and starts it once. */
 export async function compile(output: string): Promise<CompileEnd> {
-  const made = await run(Deno.execPath(), ["compile", "--quiet", "-A", "-o", output, "main.ts"]);
+  const made = await run(Deno.execPath(), [
+    "compile",
+    "--quiet",
+    "--no-check",
+    "-A",
+    "-o",
+    output,
+    "main.ts",
+  ]);
   if (!made.success) return classifyFailure(made.text);
   const started = await run(output, ["version"]);
   if (started.success && /^celld /.test(started.text)) {

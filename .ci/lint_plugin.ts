@@ -3,6 +3,7 @@
  *
  * - `celld/import-direction`: imports go one way (`layers.ts` has the table).
  * - `celld/pure-core`: a core computes; clock, randomness, I/O and `Deno` are for shells.
+ * - `celld/documented-export`: what `ffi/` and `lib/` export has a doc comment.
  *
  * Each report says what is wrong, and in its hint what to write instead. Types do not count:
  * `import type` and type annotations leave nothing behind at run time.
@@ -172,10 +173,53 @@ function isWorldName(name: string): boolean {
     Object.hasOwn(WORLD_CLASSES, name) || Object.hasOwn(WORLD_MEMBERS, name);
 }
 
+const documentedExport: Deno.lint.Rule = {
+  create(context): Deno.lint.LintVisitor {
+    if (!/^(ffi|lib)\//.test(relativePath(context.filename))) return {};
+    /** Overloads of a function share the first one's comment. */
+    const documented = new Set<string>();
+    return {
+      ExportNamedDeclaration(node) {
+        const names = node.declaration === null ? [] : declaredNames(node.declaration);
+        if (names.length === 0) return;
+        if (isDocumented(context.sourceCode.getCommentsBefore(node))) {
+          for (const name of names) documented.add(name);
+        } else if (!names.every((name) => documented.has(name))) {
+          context.report({
+            node: node.declaration ?? node,
+            message: `Cannot export ${names.join(", ")} without a doc comment`,
+            hint: "Say above it, in /** … */, what it is: units, ranges, errors, source",
+          });
+        }
+      },
+    };
+  },
+};
+
+function isDocumented(
+  comments: readonly (Deno.lint.LineComment | Deno.lint.BlockComment)[],
+): boolean {
+  const last = comments.filter((one) => one.type === "Block").at(-1);
+  return last !== undefined && last.value.startsWith("*") && !last.value.includes("@module");
+}
+
+function declaredNames(node: Deno.lint.ExportNamedDeclaration["declaration"]): string[] {
+  if (node === null) return [];
+  if (node.type === "VariableDeclaration") {
+    return node.declarations.flatMap(({ id }) => id.type === "Identifier" ? [id.name] : []);
+  }
+  const id = "id" in node ? node.id : null;
+  return id !== null && id !== undefined && "name" in id ? [id.name] : [];
+}
+
 /** The plugin, as `deno.json` names it. */
 const plugin: Deno.lint.Plugin = {
   name: "celld",
-  rules: { "import-direction": importDirection, "pure-core": pureCore },
+  rules: {
+    "import-direction": importDirection,
+    "pure-core": pureCore,
+    "documented-export": documentedExport,
+  },
 };
 
 export default plugin;

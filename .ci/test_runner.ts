@@ -4,7 +4,7 @@
  *   deno task test [--no-checks] [folder or file …]
  *   deno task test:long
  *
- * First the checks (format, lint, types, documentation; each counts as one), then the pure tests
+ * First the checks (format, lint, types; each counts as one), then the pure tests
  * side by side, then those that touch the kernel, one folder after the other, each in a process of
  * its own: a process that dies or hangs is one failure and hides no other folder.
  *
@@ -14,6 +14,7 @@
  * @module
  */
 
+import { parseArgs } from "@std/cli";
 import { TextLineStream } from "./lines.ts";
 import { runChecks } from "./checks.ts";
 import { ensurePackages, TEST_PACKAGES } from "./debian_packages.ts";
@@ -91,8 +92,8 @@ async function printLines(stream: ReadableStream<Uint8Array>): Promise<string[]>
 }
 
 async function main(args: readonly string[]): Promise<number> {
-  const paths = args.filter((arg) => !arg.startsWith("--"));
-  const withChecks = paths.length === 0 && !args.includes("--no-checks");
+  const { _: paths, "no-checks": withoutChecks } = parseArgs(args, { boolean: ["no-checks"] });
+  const withChecks = paths.length === 0 && !withoutChecks;
   await ensurePackages(TEST_PACKAGES);
   let totals: Totals = { passed: 0, failed: 0, skipped: 0 };
   if (withChecks) totals = addTotals(totals, await runChecks());

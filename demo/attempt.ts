@@ -3,7 +3,7 @@
  * decision, and what the far side saw are the same thing.
  *
  * The lines are those of the probe in `examples/demo.yaml`:
- * `tcp 203.0.113.10 80: answered: HTTP/1.1 200 OK, 105 bytes`. Pure.
+ * `tcp 203.0.113.10 80: answered: 200 OK, 105 bytes`. Pure.
  *
  * @module
  */
@@ -13,10 +13,15 @@ export type AttemptOutcome = "answered" | "refused" | "silent";
 
 /** One attempt, as the program inside the cell told it. */
 export interface Attempt {
+  /** `icmp` of both families. */
   readonly protocol: "tcp" | "udp" | "icmp";
+  /** As the program was given it. */
   readonly address: string;
+  /** Absent for ICMP. */
   readonly port?: number;
+  /** What came of it. */
   readonly outcome: AttemptOutcome;
+  /** The answer, or the error in the C library's words. */
   readonly detail: string;
 }
 

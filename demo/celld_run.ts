@@ -14,13 +14,17 @@ const STDERR_CHARS_MAX = 16 * 1024;
 
 /** What is run, and who is told. */
 export interface CelldRunOptions {
+  /** Where it runs. */
   readonly lab: Lab;
+  /** The cell's spec. */
   readonly specPath: string;
   /** An empty directory for the event file, the runtime directory, and the state directory. */
   readonly directory: string;
   /** The cgroup that the cell's cgroup is made in. */
   readonly cgroupParent: string;
+  /** Called with each line that the workload prints. */
   onLine(line: string): void;
+  /** Called with each event, in order. */
   onEvent(event: CloudEvent): void;
   /** Called after each poll, for what depends on time alone. */
   onTick(): void;
@@ -28,6 +32,7 @@ export interface CelldRunOptions {
 
 /** How the run ended. */
 export interface CelldRunResult {
+  /** Of `celld run`, which is the workload's own where there was one. */
   readonly exitCode: number;
   /** The end of its standard error. */
   readonly stderr: string;

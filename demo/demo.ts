@@ -45,7 +45,11 @@ class Recorder {
   readonly #table: LiveTable;
 
   constructor(paint: Paint) {
-    this.#table = new LiveTable(paint);
+    const isTerminal = Deno.stdout.isTerminal();
+    this.#table = new LiveTable({
+      paint,
+      ...(isTerminal ? { widthMax: Deno.consoleSize().columns } : {}),
+    });
     print(this.#table.heading());
   }
 
@@ -135,6 +139,9 @@ async function runAndCheck(surroundings: Surroundings): Promise<number> {
     onTick: () => recorder.show(),
   });
   recorder.show(true);
+  if (recorder.attempts.length === 0) {
+    throw new Error(`celld run ended with ${result.exitCode}\n${result.stderr.trimEnd()}`);
+  }
   await lab.settle();
   const leftovers = await settleInventory(before, list);
   const facts: RunFacts = {

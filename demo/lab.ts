@@ -69,7 +69,9 @@ const WITNESS_TABLE = "lab_witness";
 
 /** A destination whose packets the far side's kernel counts. */
 export interface WatchedDestination {
+  /** `icmp` of both families: the address tells them apart. */
   readonly protocol: "tcp" | "udp" | "icmp";
+  /** Short form. */
   readonly address: string;
   /** Not for ICMP, of which only echo requests are counted. */
   readonly port?: number;
@@ -77,6 +79,7 @@ export interface WatchedDestination {
 
 /** What arrived for one watched destination. */
 export interface Arrival extends WatchedDestination {
+  /** Since the lab was started. */
   readonly packets: number;
 }
 

@@ -9,9 +9,11 @@
  * @module
  */
 
-/** One end of a connection; `address` is in the short form (no zone, no brackets). */
+/** One end of a connection. */
 export interface Endpoint {
+  /** Without zone and brackets. */
   readonly address: string;
+  /** 1 to 65535. */
   readonly port: number;
 }
 
@@ -22,14 +24,19 @@ export type ServiceName = "http" | "tcp-echo" | "udp-echo";
 export interface ServerObservation {
   /** Unique within one server process. */
   readonly id: number;
+  /** `tcp`: a connection; `udp`: one datagram. */
   readonly protocol: "tcp" | "udp";
+  /** Which server saw it. */
   readonly service: ServiceName;
+  /** Whom it came from, after any masquerading. */
   readonly peer: Endpoint;
+  /** Whom it was for. */
   readonly local: Endpoint;
   /** Payload bytes from the peer; of a connection that is still open, zero. */
   readonly bytesReceived: number;
   /** Payload bytes to the peer; of a connection that is still open, zero. */
   readonly bytesSent: number;
+  /** Whether the connection is still open; never of a datagram. */
   readonly open: boolean;
   /** Of an HTTP request: its first line without the version, `GET /big?bytes=10`. */
   readonly request?: string;
@@ -44,6 +51,7 @@ export type ServerLine =
 
 /** What a server process is told to serve; its only argument, as JSON. */
 export interface ServerConfig {
+  /** Each on every address given. */
   readonly services: readonly {
     readonly service: ServiceName;
     readonly port: number;

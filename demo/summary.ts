@@ -29,16 +29,21 @@ export interface RunFacts {
   readonly decisions: readonly DecisionView[];
   /** As they were read back from the durable log, in order. */
   readonly loggedDecisions: readonly DecisionView[];
+  /** Closing summaries of flows. */
   readonly closed: readonly ClosedView[];
+  /** The kernel's counters at the end of the run. */
   readonly counters: readonly CountersView[];
+  /** What was told of decisions that were lost. */
   readonly gaps: readonly GapView[];
   /** What is wrong with the log's hash chain; undefined when it is whole. */
   readonly logFault?: string;
+  /** What the servers saw. */
   readonly observations: readonly ServerObservation[];
   /** Packets that the far side's kernel counted, by destination. */
   readonly arrivals: readonly Arrival[];
   /** Addresses of the machine's uplink, behind which the cell is masqueraded. */
   readonly uplinkAddresses: readonly string[];
+  /** Of `celld run`. */
   readonly exitCode: number;
   /** What of the cell is still there after the run. */
   readonly leftovers: readonly string[];
@@ -46,7 +51,9 @@ export interface RunFacts {
 
 /** One claim, and whether the facts bear it out. */
 export interface Check {
+  /** What must be so. */
   readonly claim: string;
+  /** Whether it is. */
   readonly ok: boolean;
   /** How much was compared, or what does not fit. */
   readonly detail: string;

@@ -24,7 +24,10 @@ import { type Attempt, destinationKey, parseAttempt } from "./attempt.ts";
 export const ROW_HOLD_MS = 2_500;
 
 /** Widths of the columns, in characters; the last one is free. */
-const WIDTHS = { time: 12, output: 40, verdict: 7, destination: 31, rule: 14 };
+const WIDTHS = { time: 12, output: 34, verdict: 7, destination: 27, rule: 14 };
+/** The least that is left of the last column on a narrow terminal. */
+const GAP = "  ";
+const REASON_WIDTH_MIN = 14;
 
 interface Row {
   readonly addedMs: number;
@@ -38,10 +41,14 @@ interface Row {
 /** Pairs lines of output with decisions and renders them in order. */
 export class LiveTable {
   readonly #paint: Paint;
+  readonly #reasonWidth: number;
   readonly #rows: Row[] = [];
 
-  constructor(paint: Paint = plainPaint) {
-    this.#paint = paint;
+  /** Painted plain, and as wide as it needs, unless `options` say otherwise. */
+  constructor(options: { readonly paint?: Paint; readonly widthMax?: number } = {}) {
+    this.#paint = options.paint ?? plainPaint;
+    const fixed = Object.values(WIDTHS).reduce((sum, width) => sum + width + GAP.length, 0);
+    this.#reasonWidth = Math.max(REASON_WIDTH_MIN, (options.widthMax ?? Infinity) - fixed);
   }
 
   /** The heading, two lines. */
@@ -54,9 +61,11 @@ export class LiveTable {
       pad("DESTINATION", destination),
       pad("RULE", rule),
       "REASON",
-    ].join("  ");
-    const line = Object.values(WIDTHS).map((width) => "─".repeat(width)).join("  ");
-    return `${this.#paint("strong", titles)}\n${this.#paint("dim", `${line}  ──────────────`)}\n`;
+    ].join(GAP);
+    const line = Object.values(WIDTHS).map((width) => "─".repeat(width)).join(GAP);
+    return `${this.#paint("strong", titles)}\n${
+      this.#paint("dim", `${line}${GAP}${"─".repeat(REASON_WIDTH_MIN)}`)
+    }\n`;
   }
 
   /** Takes one line that the program printed. */
@@ -101,6 +110,7 @@ export class LiveTable {
     }
     const { attempt, decision } = row;
     const said = attempt === undefined ? "" : harmless(`${attempt.outcome}: ${attempt.detail}`);
+    const why = decision === undefined ? "no decision seen" : reasonText(decision);
     const columns = [
       this.#paint("dim", pad(clockOf(decision?.observedAt), time)),
       pad(cut(said, output), output),
@@ -110,9 +120,9 @@ export class LiveTable {
       ),
       pad(cut(row.key, destination), destination),
       pad(cut(decision?.ruleRef ?? "", rule), rule),
-      this.#paint("dim", decision === undefined ? "no decision seen" : reasonText(decision)),
+      this.#paint("dim", cut(why, this.#reasonWidth)),
     ];
-    return `${columns.join("  ").trimEnd()}\n`;
+    return `${columns.join(GAP).trimEnd()}\n`;
   }
 }
 

@@ -7,7 +7,8 @@ import { Arena } from "./arena.ts";
 import { check } from "./errno.ts";
 import { stub, type SyscallArgument } from "./symbols.ts";
 
-const X86_64 = {
+/** Numbers of x86-64. */
+export const X86_64 = {
   read: 0,
   write: 1,
   close: 3,
@@ -101,7 +102,8 @@ const X86_64 = {
 /** A system call that we use; numbers differ between architectures. */
 export type SyscallName = keyof typeof X86_64;
 
-const AARCH64: Record<SyscallName, number> = {
+/** Numbers of aarch64; -1 where it has no such call. */
+export const AARCH64: Record<SyscallName, number> = {
   read: 63,
   write: 64,
   close: 57,

@@ -23,7 +23,7 @@ export const NLA_HEADER_BYTES = 4;
 /** The largest attribute: its length field has 16 bits and counts the header. */
 const ATTRIBUTE_BYTES_MAX = 0xffff;
 const encoder = new TextEncoder();
-const decoder = new TextDecoder();
+const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
 
 /** Rounds up to the alignment of messages and attributes (`NLMSG_ALIGN`, `NLA_ALIGN`). */
 export function align4(sizeBytes: number): number {
@@ -112,8 +112,9 @@ export class AttributeWriter {
 
   /** Thirty-two bits, network order; negative values as two's complement. */
   be32(type: number, value: number): this {
-    const start = this.#integer(type, 4, value < 0 ? value + 0x1_0000_0000 : value, 0xffff_ffff);
-    if (start >= 0) this.#view.setInt32(start, value | 0, false);
+    const unsigned = value < 0 && value >= -0x8000_0000 ? value + 0x1_0000_0000 : value;
+    const start = this.#integer(type, 4, unsigned, 0xffff_ffff);
+    if (start >= 0) this.#view.setUint32(start, unsigned, false);
     return this;
   }
 

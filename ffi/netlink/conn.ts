@@ -37,7 +37,7 @@ import {
 const AF_NETLINK = 16;
 const SOCK_RAW = 3;
 const SOCK_CLOEXEC = 0o2000000;
-const PROTOCOLS = { route: 0, netfilter: 12 } as const;
+const PROTOCOLS: Readonly<Record<NetlinkProtocol, number>> = { route: 0, netfilter: 12 };
 const SOL_SOCKET = 1;
 const SO_SNDBUF = 7;
 const SO_RCVBUF = 8;
@@ -61,10 +61,11 @@ const DUMP_ATTEMPTS_MAX = 16;
 export const PENDING_DATAGRAMS_MAX = 256;
 
 /** The protocols of netlink that we speak. */
-export type NetlinkProtocol = keyof typeof PROTOCOLS;
+export type NetlinkProtocol = "route" | "netfilter";
 
 /** The kernel refused a request in a message. */
 export class NetlinkError extends Error {
+  /** The name of the class. */
   override name = "NetlinkError";
   /** What was asked: `create chain "output"`. */
   readonly op: string;
@@ -77,7 +78,7 @@ export class NetlinkError extends Error {
   /** Offset of the attribute at fault within the message, where told. */
   readonly offset: number | undefined;
 
-  /** @param ack What the kernel answered. */
+  /** Tells a refusal; `ack` is what the kernel answered. */
   constructor(op: string, ack: NetlinkAck, options?: ErrorOptions) {
     const text = ack.text === undefined ? "" : ` (${JSON.stringify(ack.text)})`;
     super(`Cannot ${op}: ${errnoName(ack.errno)}${text}`, options);
@@ -112,7 +113,9 @@ function takeSeq(count: number): number {
 
 /** One answer of the kernel to request number `index`. */
 export interface NetlinkReply {
+  /** Which request, counted from 0. */
   readonly index: number;
+  /** The answer; its body is valid until the call returns. */
   readonly message: NetlinkMessage;
 }
 
@@ -192,7 +195,8 @@ export class NetlinkConn implements Disposable {
   /**
    * Sends requests in one datagram without adding flags or expecting answers one by one, and
    * hands every answer to `onReply` (an index of -1 is no answer to these). For families with
-   * their own framing, such as the batches of nf_tables.
+   * their own framing, such as the batches of nf_tables. Empties the queue, so not for sockets
+   * with subscriptions.
    */
   exchange(requests: readonly NetlinkRequest[], onReply: (reply: NetlinkReply) => void): void {
     const seq = takeSeq(requests.length);
@@ -248,7 +252,7 @@ export class NetlinkConn implements Disposable {
       const ack = decodeAck(message);
       if (ack !== undefined) acks.set(index, ack);
       return true;
-    });
+    }, () => acks.size === requests.length);
     requests.forEach((request, index) => {
       const ack = acks.get(index) ?? { errno: ERRNO.EPROTO, text: "no acknowledgement" };
       if (ack.errno !== 0) throw new NetlinkError(request.what, ack);
@@ -272,7 +276,7 @@ export class NetlinkConn implements Disposable {
         messages.push({ ...message, body: message.body.slice() });
       }
       return true;
-    });
+    }, () => outcome.end !== undefined);
     const end = outcome.end ?? { errno: ERRNO.EPROTO, text: "no end of the dump" };
     if (end.errno === ERRNO.EINTR || (end.errno === 0 && outcome.interrupted)) return undefined;
     if (end.errno !== 0) throw new NetlinkError(request.what, end);
@@ -306,10 +310,17 @@ export class NetlinkConn implements Disposable {
     this.#sendBufferBytes = sizeBytes;
   }
 
-  /** Empties the queue; `take` says whether a message was an answer. */
-  #receiveAll(take: (message: NetlinkMessage) => boolean): void {
+  /**
+   * Reads until `isComplete`, else until the queue is empty; `take` says whether a message was
+   * an answer. Stopping early leaves later events in the queue, so that a flood of them
+   * cannot hold the caller.
+   */
+  #receiveAll(
+    take: (message: NetlinkMessage) => boolean,
+    isComplete: () => boolean = () => false,
+  ): void {
     let overrun = false;
-    for (;;) {
+    while (!isComplete()) {
       const datagram = this.#receive();
       if (datagram === undefined) break;
       if (datagram === "overrun") {

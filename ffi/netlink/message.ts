@@ -58,9 +58,13 @@ export interface NetlinkRequest {
 
 /** A received message. */
 export interface NetlinkMessage {
+  /** Message type of the family, or one of the `NLMSG_…`. */
   readonly type: number;
+  /** `NLM_F_…`. */
   readonly flags: number;
+  /** Number of the request that it answers; 0 for none. */
   readonly seq: number;
+  /** Port of the socket that it answers. */
   readonly portId: number;
   /** What follows the header; a view of the datagram unless copied. */
   readonly body: Uint8Array;
@@ -68,6 +72,7 @@ export interface NetlinkMessage {
 
 /** What a datagram held. */
 export interface DecodedDatagram {
+  /** Those that could be read. */
   readonly messages: readonly NetlinkMessage[];
   /** Why decoding stopped early, with the offset; absent when all was well. */
   readonly malformed?: { readonly reason: string; readonly offset: number };

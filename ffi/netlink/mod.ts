@@ -12,6 +12,11 @@ export {
   type NetlinkReply,
   PENDING_DATAGRAMS_MAX,
 } from "./conn.ts";
+export * from "./conntrack/mod.ts";
+export * from "./drops.ts";
+export { type DecodedDatagram, decodeMessages } from "./message.ts";
 export type { NetlinkMessage, NetlinkRequest } from "./message.ts";
+export * from "./nflog/mod.ts";
 export * from "./nftables/mod.ts";
+export * from "./receiver.ts";
 export * from "./route/mod.ts";

@@ -3,5 +3,23 @@
  *
  * @module
  */
+export {
+  CAPABILITIES,
+  type CapabilityName,
+  effectiveCapabilities,
+  hasCapability,
+} from "./capabilities.ts";
+export * from "./cgroup.ts";
+export type { CgroupLimits } from "./cgroup_files.ts";
+export * from "./cgroup_layout.ts";
+export * from "./init.ts";
+export * from "./launch.ts";
 export * from "./mount_steps.ts";
+export { describeMountStep } from "./mount_ops.ts";
 export * from "./namespaces.ts";
+export * from "./pidfd.ts";
+export * from "./rlimits.ts";
+export * from "./seccomp.ts";
+export type { FilteredSyscall } from "./seccomp_numbers.ts";
+export type { StubArch } from "./stub.ts";
+export * from "./user_namespace.ts";

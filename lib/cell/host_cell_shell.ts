@@ -122,13 +122,10 @@ export class HostCell {
       case "ruleset":
         return await this.#removeHostRuleset();
       case "network":
-        return await this.#removeNetwork();
-      case "netns":
-        this.#nft?.close();
-        this.#nft = undefined;
-        this.#netns?.close();
-        this.#netns = undefined;
+        // The pair goes with the namespace, which takes less time than removing it by hand.
         return;
+      case "netns":
+        return await this.#removeNetns();
       case "lease":
         return await this.#returnLease();
     }
@@ -201,12 +198,16 @@ export class HostCell {
 
   #makeNetwork(): StepFacts {
     if (needsNetwork(this.#policy)) {
-      this.#context.network.attach(this.#plan!, this.#netns!, this.#policy);
+      this.#context.network.attach(this.#plan!, this.#netns!);
     }
     return {};
   }
 
-  async #removeNetwork(): Promise<void> {
+  async #removeNetns(): Promise<void> {
+    this.#nft?.close();
+    this.#nft = undefined;
+    this.#netns?.close();
+    this.#netns = undefined;
     if (this.#plan === undefined || !needsNetwork(this.#policy)) return;
     await this.#context.network.detach(this.#plan.index);
   }
@@ -218,7 +219,7 @@ export class HostCell {
       nflogGroup: settings.nflogGroup,
       hostAddresses: network.hostAddresses(),
       pools: settings.pools,
-      gateways: [this.#plan!.hostIpv4, this.#plan!.hostIpv6],
+      linkAddresses: [this.#plan!.hostIpv4, this.#plan!.hostIpv6],
     });
     new NftConn(this.#nft!).commit(encodeTable(table));
     if (needsNetwork(this.#policy)) await network.admit(this.#plan!, this.#policy);

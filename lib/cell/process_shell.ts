@@ -138,7 +138,7 @@ export class ProcessShell {
       watcher.watch(ready, () => this.#onReady()),
       watcher.watch(pidfd, () => this.#onExit()),
       watcher.watch(this.#inotify.fd, () => {
-        this.#inotify.read();
+        this.#inotify.drain();
         this.#pumpAll();
       }),
     );
@@ -240,7 +240,10 @@ function openOutput(path: string): Fd {
 }
 
 function rootNamespace(uid: number): Fd {
-  return createUserNamespace({ uidMap: `0 ${uid} 1\n`, gidMap: `0 ${uid} 1\n` });
+  return createUserNamespace({
+    uidMap: [{ inside: 0, outside: uid, count: 1 }],
+    gidMap: [{ inside: 0, outside: uid, count: 1 }],
+  });
 }
 
 function resourceLimits(limits: RunLimits): { resource: number; soft: bigint; hard: bigint }[] {

@@ -15,6 +15,12 @@ export const SPEC_BYTES_MAX = 256 * 1024;
 /** How deep objects and lists may nest. */
 export const SPEC_DEPTH_MAX = 32;
 
+/**
+ * The YAML parser recurses, so text that may nest deeper than this is not given to it. Far above
+ * {@link SPEC_DEPTH_MAX}, since brackets inside of strings are counted too.
+ */
+const YAML_NESTING_MAX = 400;
+
 /** How a document is written; `auto` looks at its first character. */
 export type SpecFormat = "json" | "yaml" | "auto";
 
@@ -62,8 +68,7 @@ function tryYaml(text: string): unknown {
 }
 
 function parseYaml(text: string): unknown {
-  if (nestingOf(text) > SPEC_DEPTH_MAX) {
-    // Before the parser sees it, which recurses.
+  if (nestingOf(text) > YAML_NESTING_MAX) {
     refuse("deeper nesting", `at most ${SPEC_DEPTH_MAX} levels`);
   }
   let value: unknown;
@@ -126,7 +131,8 @@ function findDoubledKey(text: string): string | undefined {
     else if (character === '"') {
       const end = endOfString(text, at);
       const keys = open[open.length - 1];
-      if (keys !== undefined && /^[ \t\n\r]*:/.test(text.slice(end, end + 64).trimStart())) {
+      // Only a key has a colon after it.
+      if (keys !== undefined && text[pastSpace(text, end)] === ":") {
         const key: string = JSON.parse(text.slice(at, end));
         if (keys.has(key)) return key;
         keys.add(key);
@@ -144,6 +150,12 @@ function endOfString(text: string, start: number): number {
     else if (text[at] === '"') return at + 1;
   }
   return text.length;
+}
+
+function pastSpace(text: string, start: number): number {
+  let at = start;
+  while (at < text.length && " \t\n\r".includes(text[at])) at++;
+  return at;
 }
 
 function isWithinDepth(value: unknown, levels: number): boolean {

@@ -12,6 +12,7 @@ import { buildProgram } from "./program.ts";
 
 /** What a command line runs with. */
 export interface RunCliOptions {
+  /** The outside. */
   readonly io: CliIo;
   /** Makes the ports; called when a command first needs them. */
   readonly connect: Connect;

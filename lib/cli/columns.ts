@@ -11,13 +11,17 @@ import { type Paint, plainPaint, type Tone } from "./style.ts";
 
 /** A cell of a table. */
 export interface Cell {
+  /** What it holds, in one line. */
   readonly text: string;
+  /** How it looks. */
   readonly tone?: Tone;
 }
 
 /** A column of a table. */
 export interface Column {
+  /** Its heading. */
   readonly title: string;
+  /** The side that the text stands at. Default: left. */
   readonly align?: "left" | "right";
   /** May be cut when the line is wider than the terminal; one column at most should say so. */
   readonly shrink?: boolean;
@@ -25,6 +29,7 @@ export interface Column {
 
 /** How a table is set. */
 export interface TableOptions {
+  /** Default: no colour. */
   readonly paint?: Paint;
   /** In characters; absent: as wide as it needs. */
   readonly widthMax?: number;

@@ -69,11 +69,15 @@ function hintOf(error: unknown): string | undefined {
   if (!(error instanceof Error)) return undefined;
   if ("hint" in error) return typeof error.hint === "string" ? error.hint : undefined;
   for (const one of [error, ...causesOf(error)]) {
-    const code = "code" in one && typeof one.code === "string" ? HINTS[one.code] : undefined;
-    const hint = HINTS[one.name] ?? code;
+    const hint = namesOf(one).map((name) => HINTS[name]).find((it) => it !== undefined);
     if (hint !== undefined) return hint;
   }
   return exitCodeOf(error) === EXIT_CELLD ? "run: celld doctor" : undefined;
+}
+
+/** What an error is known by: its class, the class it had in another thread, the kernel's code. */
+function namesOf(error: Error & { kind?: unknown; code?: unknown }): string[] {
+  return [error.name, error.kind, error.code].filter((it) => typeof it === "string");
 }
 
 function renderSpecProblems(problems: readonly SpecProblemText[], paint: Paint): string {

@@ -13,15 +13,21 @@
 
 /** One problem of a spec, as the parser names it. */
 export interface SpecProblemText {
+  /** Where in the spec. */
   readonly path: string;
+  /** What stands there. */
   readonly found: string;
+  /** What may stand there. */
   readonly wanted: string;
+  /** What was probably meant. */
   readonly suggestion?: string;
 }
 
 /** A way for a command to end. */
 export interface ExitMeaning {
+  /** The exit code, or a range of them. */
   readonly code: number | string;
+  /** What it says. */
   readonly meaning: string;
 }
 
@@ -69,13 +75,14 @@ export function exitCodeOfSignal(signal: string): number {
 
 /** The CLI was used in a way that it does not know; the text says what to do instead. */
 export class UsageError extends Error {
+  /** For logs. */
   override name = "UsageError";
   /** Always {@link EXIT_USAGE}. */
-  readonly exitCode = EXIT_USAGE;
+  readonly exitCode: number = EXIT_USAGE;
   /** What to do about it, when there is more to say than the message. */
   readonly hint: string | undefined;
 
-  /** @param hint One sentence without a full stop. */
+  /** The message says what is wrong; the hint what to do, one sentence without a full stop. */
   constructor(message: string, hint?: string) {
     super(message);
     this.hint = hint;
@@ -97,7 +104,7 @@ function isSpecProblem(value: unknown): value is SpecProblemText {
 export function exitCodeOf(error: unknown): number {
   if (!(error instanceof Error)) return EXIT_CELLD;
   if ("exitCode" in error && isExitCode(error.exitCode)) return error.exitCode;
-  return specProblemsOf(error).length > 0 ? EXIT_USAGE : EXIT_CELLD;
+  return error.name === "SpecError" ? EXIT_USAGE : EXIT_CELLD;
 }
 
 function isExitCode(value: unknown): value is number {

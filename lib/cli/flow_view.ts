@@ -12,67 +12,110 @@ import { type CloudEvent, EVENT_TYPES } from "#lib/events/mod.ts";
 
 /** One decision. */
 export interface DecisionView {
+  /** When it was seen, ISO 8601. */
   readonly observedAt: string;
+  /** The cell. */
   readonly cellId: string;
+  /** The run of the cell; empty where the event has none. */
   readonly runId: string;
+  /** Unique for ever. */
   readonly decisionId: string;
+  /** `allow` or `deny`. */
   readonly decision: string;
+  /** `egress` or `ingress`. */
   readonly direction: string;
+  /** Why, for machines: `nft_log_accept`, `nft_log_drop`, …. */
   readonly reasonCode: string;
+  /** `tcp`, `udp`, `icmp`, `icmp6`. */
   readonly protocol?: string;
+  /** The source. */
   readonly srcAddr?: string;
+  /** The source's port. */
   readonly srcPort?: number;
+  /** The destination. */
   readonly dstAddr?: string;
+  /** The destination's port. */
   readonly dstPort?: number;
+  /** The rule: `egress[0]`, `egress-default`, …. */
   readonly ruleRef?: string;
 }
 
 /** What went through a flow until it closed. */
 export interface ClosedView {
+  /** The cell. */
   readonly cellId: string;
+  /** The run of the cell; empty where the event has none. */
   readonly runId: string;
+  /** `egress` or `ingress`. */
   readonly direction: string;
+  /** `tcp`, `udp`, `icmp`, `icmp6`. */
   readonly protocol: string;
+  /** The source. */
   readonly srcAddr: string;
+  /** The source's port. */
   readonly srcPort?: number;
+  /** The destination. */
   readonly dstAddr: string;
+  /** The destination's port. */
   readonly dstPort?: number;
+  /** Packets from the one who opened the flow. */
   readonly packetsOut: number;
+  /** Their bytes. */
   readonly bytesOut: number;
+  /** Packets in answer. */
   readonly packetsIn: number;
+  /** Their bytes. */
   readonly bytesIn: number;
+  /** When it closed, ISO 8601. */
   readonly closedAt: string;
+  /** `closed`, `expired` or `teardown`. */
   readonly reason: string;
 }
 
 /** The counters of one rule. */
 export interface RuleCountersView {
+  /** The rule: `egress[0]`, `egress-default`, …. */
   readonly ruleRef: string;
+  /** `accept` or `drop`. */
   readonly verdict: string;
+  /** Packets that met the rule. */
   readonly matchedPackets: number;
+  /** Their bytes. */
   readonly matchedBytes: number;
+  /** Of them, handed to the listener. */
   readonly loggedPackets: number;
+  /** Of them, repeats of a flow that was logged a moment ago. */
   readonly suppressedPackets: number;
 }
 
 /** The counters at the end of a run. */
 export interface CountersView {
+  /** The cell. */
   readonly cellId: string;
+  /** The run of the cell; empty where the event has none. */
   readonly runId: string;
+  /** One row a rule. */
   readonly rules: readonly RuleCountersView[];
+  /** Records that the listener saw. */
   readonly seen: number;
+  /** Records that it knows it did not see. */
   readonly lost: number;
+  /** Packets that only the host's side of the link stopped. */
   readonly backstopDrops: number;
 }
 
 /** Decisions that were not seen. */
 export interface GapView {
+  /** The cell. */
   readonly cellId: string;
+  /** Records that it knows it did not see. */
   readonly lost: number;
+  /** What made the gap. */
   readonly cause: string;
 }
 
-type Fields = Readonly<Record<string, unknown>>;
+/** The fields of a JSON object. */
+export type Fields = Readonly<Record<string, unknown>>;
 
 /** An object's fields; none for anything else. */
 export function fieldsOf(value: unknown): Fields {

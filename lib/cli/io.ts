@@ -14,10 +14,13 @@ export interface CliIo {
   writeOut(text: string | Uint8Array): void;
   /** As {@link CliIo.writeOut}, to stderr. */
   writeErr(text: string | Uint8Array): void;
+  /** Whether stdout is a terminal. */
   readonly outIsTerminal: boolean;
+  /** Whether stderr is a terminal. */
   readonly errIsTerminal: boolean;
   /** Characters of a terminal's line; absent where there is no terminal. */
   readonly width: number | undefined;
+  /** The environment. */
   readonly env: Readonly<Record<string, string | undefined>>;
   /** The text of a file; throws a `UsageError` that says what is wrong with it. */
   readFile(path: string): Promise<string>;
@@ -33,6 +36,7 @@ export interface CliIo {
 
 /** Whoever read our output closed it; the command stops quietly. */
 export class ReaderGoneError extends Error {
+  /** For logs. */
   override name = "ReaderGoneError";
   /** As a program ended by SIGPIPE. */
   readonly exitCode = 141;

@@ -12,6 +12,7 @@
  * @module
  */
 export * from "./cli.ts";
+export type { Connect } from "./context.ts";
 export * from "./columns.ts";
 export * from "./exit_codes.ts";
 export * from "./flow_view.ts";

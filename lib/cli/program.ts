@@ -4,7 +4,12 @@
  * @module
  */
 import { Argument, Command, InvalidArgumentError, Option } from "commander";
-import { SETTING_DEFINITIONS, SETTING_NAMES, type SettingTexts } from "#lib/daemon/mod.ts";
+import {
+  CELLD_VERSION,
+  SETTING_DEFINITIONS,
+  SETTING_NAMES,
+  type SettingTexts,
+} from "#lib/daemon/mod.ts";
 import { configShowCommand } from "./commands/config.ts";
 import { doctorCommand } from "./commands/doctor.ts";
 import { eventsCommand } from "./commands/events.ts";
@@ -28,6 +33,7 @@ export function buildProgram(context: CliContext): Command {
     .description("Runs workloads in cells that reach only what their spec allows, and records it.")
     .option("--json", "answer in JSON, one value a line; errors too")
     .configureHelp({ showGlobalOptions: true, sortSubcommands: false })
+    .version(`celld ${CELLD_VERSION}`, "-V, --version", "print the version, no more")
     .helpOption("-h, --help", "show help")
     .addHelpText("after", TOP_EXAMPLES)
     .exitOverride()
@@ -88,7 +94,7 @@ function addRun(program: Command, context: CliContext): void {
   program.command("run")
     .summary("run a cell to its end")
     .description(
-      "Runs a cell to its end. The workload's stdout and stderr come out as they are; each\n" +
+      "Runs a cell to its end. The workload's stdout and stderr come out as they are; each " +
         "decision about a flow is a line on stderr. The exit code is the workload's own.",
     )
     .addArgument(specArgument())
@@ -187,7 +193,7 @@ function addDoctor(program: Command, context: CliContext): void {
   program.command("doctor")
     .summary("say what this host can do")
     .description(
-      "Tries what cells need, in namespaces that it makes and removes, and says what to run\n" +
+      "Tries what cells need, in namespaces that it makes and removes, and says what to run " +
         "where something is missing. Exit code 1 when cells cannot run.",
     )
     .action(keepExitCode(context, () => doctorCommand(context)));

@@ -22,6 +22,7 @@ import { type Paint, plainPaint, type Tone } from "./style.ts";
 
 /** How lines are set. */
 export interface RenderOptions {
+  /** Default: no colour. */
   readonly paint?: Paint;
   /** In characters; absent when the reader is no terminal: then nothing is cut. */
   readonly widthMax?: number;
@@ -31,8 +32,11 @@ export interface RenderOptions {
 
 /** A decision of the log with what its flow carried until it closed. */
 export interface FlowRow {
+  /** Its place in the log. */
   readonly seq: number;
+  /** The decision. */
   readonly decision: DecisionView;
+  /** Absent while the flow is open. */
   readonly closed?: ClosedView;
 }
 
@@ -216,7 +220,9 @@ const EVENT_COLUMNS: readonly Column[] = [
 
 /** An event of the log beside its place. */
 export interface EventRow {
+  /** Its place in the log. */
   readonly seq: number;
+  /** The event. */
   readonly event: CloudEvent;
 }
 

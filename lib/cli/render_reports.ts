@@ -20,7 +20,6 @@ const STATUS_TONES: Readonly<Record<CheckStatus, Tone>> = {
   warn: "warn",
   fail: "bad",
 };
-const PROBLEMS_SHOWN_MAX = 20;
 
 /** The report of `celld doctor`: a line a check, below it what to run where it is not ok. */
 export function renderDoctor(report: DoctorReport, options: RenderOptions = {}): string {
@@ -52,11 +51,17 @@ function conclusion(report: DoctorReport): string {
 export function renderLogReport(report: LogVerifyReport, options: RenderOptions = {}): string {
   const paint = options.paint ?? plainPaint;
   const head = `${harmless(report.path)}: ${report.checkedCount} entries checked, `;
-  if (report.isSound) return `${head}${paint("good", "all as they were written")}\n`;
-  const shown = report.problems.slice(0, PROBLEMS_SHOWN_MAX).map((text) => `  ${harmless(text)}\n`);
-  const left = report.problems.length - shown.length;
+  const notes = report.notes.map((text) => `  ${paint("dim", harmless(text))}\n`).join("");
+  const last = report.lastSeq === 0
+    ? ""
+    : `  entry ${report.lastSeq} has hash ${report.lastHash}\n`;
+  if (report.isSound) {
+    return `${head}${paint("good", "all as they were written")}\n${last}${notes}`;
+  }
+  const problems = report.problems.map((text) => `  ${harmless(text)}\n`).join("");
+  const left = report.problemCount - report.problems.length;
   const rest = left > 0 ? `  and ${left} more\n` : "";
-  return `${head}${paint("bad", "DAMAGED")}\n${shown.join("")}${rest}`;
+  return `${head}${paint("bad", "DAMAGED")}\n${problems}${rest}${notes}`;
 }
 
 /** The table of `celld config show`. */

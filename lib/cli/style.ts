@@ -22,11 +22,14 @@ const CODES: Readonly<Record<Exclude<Tone, "plain">, string>> = {
 };
 
 /** Leaves every text as it is. */
-export const plainPaint: Paint = (_tone, text) => text;
+export function plainPaint(_tone: Tone, text: string): string {
+  return text;
+}
 
 /** Paints with the SGR codes of ECMA-48. */
-export const colourPaint: Paint = (tone, text) =>
-  tone === "plain" || text === "" ? text : `\x1b[${CODES[tone]}m${text}\x1b[0m`;
+export function colourPaint(tone: Tone, text: string): string {
+  return tone === "plain" || text === "" ? text : `\x1b[${CODES[tone]}m${text}\x1b[0m`;
+}
 
 /** Chooses the paint for a stream: colour only on a terminal that wants it. */
 export function choosePaint(

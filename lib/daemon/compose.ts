@@ -10,16 +10,15 @@
 import type { CellSpec } from "#lib/cell/mod.ts";
 import { logPath, type Settings } from "./config.ts";
 import { diagnose, type LogFact } from "./doctor.ts";
-import {
-  type CliPorts,
-  LogMissingError,
-  type LogReader,
-  type LogVerifyReport,
-  type PolicyView,
-  type RunCellOptions,
-  type RunCellResult,
-  type SpecOverrides,
-  type VersionView,
+import type {
+  CliPorts,
+  LogReader,
+  LogVerifyReport,
+  PolicyView,
+  RunCellOptions,
+  RunCellResult,
+  SpecOverrides,
+  VersionView,
 } from "./ports.ts";
 import { CELLD_VERSION } from "./version.ts";
 
@@ -103,15 +102,27 @@ async function showPolicy(
 }
 
 async function openLog(settings: Settings): Promise<LogReader> {
-  const path = existingLog(settings);
-  const { SqliteEventLog } = await import("#lib/eventlog/mod.ts");
-  return await SqliteEventLog.openReader(path);
+  const { openSqliteLog } = await import("#lib/eventlog/mod.ts");
+  return await openSqliteLog(logPath(settings.stateDir), { mode: "read" });
 }
 
 async function verifyLogFile(settings: Settings): Promise<LogVerifyReport> {
-  const path = existingLog(settings);
+  const path = logPath(settings.stateDir);
   const { verifyLog } = await import("#lib/eventlog/mod.ts");
-  return { ...verifyLog(path), path };
+  const report = await verifyLog(path);
+  return {
+    isSound: report.isIntact,
+    path,
+    checkedCount: report.entries,
+    problemCount: report.problemCount,
+    problems: report.problems.map(({ where, message, seq, page }) => {
+      const place = seq !== undefined ? ` ${seq}` : page !== undefined ? `, page ${page}` : "";
+      return `${where}${place}: ${message}`;
+    }),
+    notes: report.notes,
+    lastSeq: report.lastSeq,
+    lastHash: report.lastHash,
+  };
 }
 
 async function inspectLog(settings: Settings): Promise<LogFact | undefined> {
@@ -124,21 +135,9 @@ async function inspectLog(settings: Settings): Promise<LogFact | undefined> {
       await log.close();
     }
   } catch (error) {
-    if (error instanceof LogMissingError) return undefined;
-    return { path, probe: { ok: false, error: (error as Error).message } };
-  }
-}
-
-function existingLog(settings: Settings): string {
-  const path = logPath(settings.stateDir);
-  try {
-    Deno.statSync(path);
-    return path;
-  } catch (cause) {
-    if (!(cause instanceof Deno.errors.NotFound)) {
-      throw new Error(`Cannot open the log ${JSON.stringify(path)}`, { cause });
-    }
-    throw new LogMissingError(`Cannot find a log at ${JSON.stringify(path)}`, { cause });
+    if (!(error instanceof Error)) throw error;
+    if (error.name === "LogMissingError") return undefined;
+    return { path, probe: { ok: false, error: error.message } };
   }
 }
 

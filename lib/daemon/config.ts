@@ -31,6 +31,7 @@ export type SettingName = keyof Settings;
 
 /** Where a value came from. */
 export interface SettingOrigin {
+  /** Which layer gave it. */
   readonly source: "flag" | "environment" | "default";
   /** The flag or the variable; absent for a default. */
   readonly from?: string;
@@ -40,12 +41,15 @@ export interface SettingOrigin {
 
 /** Settings with the origin of each. */
 export interface ResolvedSettings {
+  /** The values. */
   readonly settings: Settings;
+  /** Where each came from. */
   readonly origins: Readonly<Record<SettingName, SettingOrigin>>;
 }
 
 /** A flag or a variable has a value that cannot be used. */
 export class SettingError extends Error {
+  /** For logs. */
   override name = "SettingError";
   /** Wrong use of the command line: see `lib/cli/exit_codes.ts`. */
   readonly exitCode = 2;
@@ -53,10 +57,15 @@ export class SettingError extends Error {
 
 /** How one setting is named, read and explained. */
 export interface SettingDefinition {
+  /** The flag that sets it. */
   readonly flag: string;
+  /** The environment variable that sets it. */
   readonly variable: string;
+  /** The default, as text. */
   readonly fallback: string;
+  /** What stands for the value in the help. */
   readonly placeholder: string;
+  /** One phrase for the help. */
   readonly help: string;
   /** What is wanted, for the error; `undefined` when the text is good. */
   readonly refuse: (text: string) => string | undefined;

@@ -16,7 +16,9 @@ export type CheckStatus = "ok" | "warn" | "fail";
 export interface DoctorCheck {
   /** Stable, for machines: `kernel`, `capabilities`, … */
   readonly id: string;
+  /** For people. */
   readonly title: string;
+  /** How bad the answer is. */
   readonly status: CheckStatus;
   /** What was found, in one line. */
   readonly found: string;
@@ -26,6 +28,7 @@ export interface DoctorCheck {
 
 /** The checks and what celld has changed on this host. */
 export interface DoctorReport {
+  /** In the order in which they are read. */
   readonly checks: readonly DoctorCheck[];
   /** Changes of ours that are in force on the host now, or will be while a cell has network. */
   readonly hostChanges: readonly string[];
@@ -39,45 +42,69 @@ export type Probe = { readonly ok: true; readonly detail?: string } | {
 
 /** A cgroup controller and the hierarchy that has it. */
 export interface ControllerFact {
+  /** `memory`, `pids` or `cpu`. */
   readonly controller: string;
+  /** Where it is. */
   readonly hierarchy: "v2" | "v1" | "none";
 }
 
 /** The log's health; absent when there is none yet. */
 export interface LogFact {
+  /** The log's file. */
   readonly path: string;
+  /** Whether it could be opened and read. */
   readonly probe: Probe;
+  /** The last sequence. */
   readonly lastSeq?: number;
 }
 
 /** What the shell found out. `undefined`: it could not be asked. */
 export interface HostFacts {
+  /** As `uname -r` says. */
   readonly kernelRelease: string;
+  /** As Deno names it: `x86_64`, `aarch64`. */
   readonly arch: string;
+  /** The user of this process; -1 where unknown. */
   readonly uid: number;
   /** The effective capability set of this process. */
   readonly effectiveCapabilities: bigint;
+  /** The system call stub can be loaded. */
   readonly stub: Probe;
+  /** A network namespace can be made. */
   readonly netns: Probe;
+  /** A table can be loaded and its counters read. */
   readonly nftables: Probe;
+  /** The log group can be bound. */
   readonly nflog: Probe;
+  /** Connection accounting can be switched on. */
   readonly conntrackAccounting: Probe;
+  /** A pair of interfaces can be made. */
   readonly veth: Probe;
+  /** A user namespace can be made. */
   readonly userNamespace: Probe;
   /** A whole launch: namespaces, an overlay view, seccomp, init from a memory file. */
   readonly launch: Probe;
+  /** The kernel lists the file system. */
   readonly overlayKnown: boolean;
+  /** The controllers that limits need. */
   readonly controllers: readonly ControllerFact[];
+  /** `vm.memfd_noexec`; absent before Linux 6.3. */
   readonly memfdNoexec: number | undefined;
+  /** Forwarding settings by name. */
   readonly forwarding: Readonly<Record<string, number | undefined>>;
+  /** `net.unix.max_dgram_qlen`. */
   readonly dgramQueueMax: number | undefined;
+  /** Where cells are looked for. */
   readonly runtimeDir: string;
   /** Cells that a live process holds. */
   readonly liveCells: readonly string[];
   /** Cells whose owner is gone. */
   readonly deadCells: readonly string[];
+  /** What celld has changed on the host. */
   readonly hostChanges: readonly string[];
+  /** Free bytes of the log's file system. */
   readonly stateDirFreeBytes: number | undefined;
+  /** Absent when there is none yet. */
   readonly log: LogFact | undefined;
 }
 

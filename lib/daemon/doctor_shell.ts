@@ -99,8 +99,10 @@ export function controllerFacts(
 
 async function probeFacts(settings: Settings): Promise<ProbeFacts> {
   let probes: typeof import("./doctor_probes_shell.ts");
+  let launching: typeof import("./doctor_launch_shell.ts");
   try {
     probes = await import("./doctor_probes_shell.ts");
+    launching = await import("./doctor_launch_shell.ts");
   } catch (error) {
     const stub: Probe = { ok: false, error: messageOf(error) };
     const unknown: Probe = {
@@ -121,15 +123,15 @@ async function probeFacts(settings: Settings): Promise<ProbeFacts> {
   return {
     stub: { ok: true },
     ...probes.probeNetwork(settings.nflogGroup),
-    userNamespace: probes.probeUserNamespace(),
-    launch: await probes.probeLaunch(),
+    userNamespace: launching.probeUserNamespace(),
+    launch: launching.probeLaunch(),
   };
 }
 
 async function cellFacts(settings: Settings, stub: Probe): Promise<CellFacts> {
   const none: CellFacts = { liveCells: [], deadCells: [], hostChanges: [] };
   if (!stub.ok || !exists(`${settings.runtimeDir}/cells`)) return none;
-  const cell = await import("#lib/cell/mod.ts");
+  const cell = await import("#lib/cell/host.ts");
   const paths = cell.runtimePaths(settings.runtimeDir);
   const liveCells: string[] = [];
   const deadCells: string[] = [];
@@ -145,7 +147,7 @@ async function cellFacts(settings: Settings, stub: Probe): Promise<CellFacts> {
 
 /** A cell lives as long as somebody holds its lock; asking takes and gives back a free one. */
 function isCellAlive(
-  cell: typeof import("#lib/cell/mod.ts"),
+  cell: typeof import("#lib/cell/host.ts"),
   paths: ReturnType<typeof cell.runtimePaths>,
   cellId: string,
 ): boolean {

@@ -11,3 +11,4 @@ export * from "./config.ts";
 export * from "./doctor.ts";
 export * from "./ports.ts";
 export * from "./version.ts";
+export * from "./workers.ts";

@@ -11,14 +11,18 @@ import type { Settings } from "./config.ts";
 
 /** What a run is given. */
 export interface RunCellOptions {
+  /** What to run. */
   readonly spec: CellSpec;
+  /** With which settings. */
   readonly settings: Settings;
   /** `inherit`: the workload reads our stdin. */
   readonly stdinMode: "null" | "inherit";
   /** The workload's output, as it is. */
-  onOutput(stream: "stdout" | "stderr", chunk: Uint8Array): void;
+  onOutput(stream: "stdout" | "stderr", chunk: Uint8Array): void | Promise<void>;
   /** Each event of the run once; `seq` is its place in the log, absent while it is not durable. */
   onEvent(event: CloudEvent, seq: number | undefined): void;
+  /** Something that the user should know and that does not end the run. */
+  onWarning?(text: string): void;
   /** Aborted: stop gracefully, then by force. */
   readonly signal: AbortSignal;
 }
@@ -31,13 +35,17 @@ export interface RunCellResult {
   readonly reason: string;
   /** The signal that ended the workload, such as `SIGKILL`. */
   readonly signal?: string;
+  /** The cell. */
   readonly cellId: string;
+  /** The run of the cell. */
   readonly runId: string;
 }
 
 /** An entry of the log. */
 export interface LogRow {
+  /** Its place, from 1. */
   readonly seq: number;
+  /** The event as it was appended. */
   readonly event: CloudEvent;
 }
 
@@ -47,33 +55,49 @@ export interface LogReader {
   read(options: { since?: number; limit?: number }): Promise<LogRow[]>;
   /** Replays the entries after `since`, then follows. */
   subscribe(options: { since?: number; signal?: AbortSignal }): AsyncIterable<LogRow>;
-  /** The first sequence that retention left; 0 of an empty log. */
+  /** The first sequence that retention left; of an empty log, the next one. */
   firstSeq(): Promise<number>;
   /** The last sequence; 0 of an empty log. */
   lastSeq(): Promise<number>;
+  /** Lets go of the log. */
   close(): Promise<void>;
 }
 
 /** What `celld log verify` found. */
 export interface LogVerifyReport {
+  /** Whether everything is as it was written. */
   readonly isSound: boolean;
+  /** The log's file. */
   readonly path: string;
   /** Rows that were checked. */
   readonly checkedCount: number;
   /** What is wrong, the first problem first; empty when sound. */
   readonly problems: readonly string[];
+  /** How many there are; the list may hold only the first. */
+  readonly problemCount: number;
+  /** What is worth knowing and not wrong. */
+  readonly notes: readonly string[];
+  /** The last entry that was found right; 0 where there is none. */
+  readonly lastSeq: number;
+  /** Its hash: kept elsewhere, it tells later whether history was rewritten. */
+  readonly lastHash: string;
 }
 
 /** What overrides a spec from the command line. */
 export interface SpecOverrides {
+  /** Instead of the spec's id. */
   readonly id?: string;
+  /** Instead of the spec's program and arguments. */
   readonly argv?: readonly string[];
+  /** Instead of the spec's timeout. */
   readonly timeoutSeconds?: number;
 }
 
 /** The ruleset of a spec, as text and as what the text stands for. */
 export interface PolicyView {
+  /** The cell. */
   readonly cellId: string;
+  /** `sha256:` and 64 hex digits. */
   readonly policyDigest: string;
   /** nft text of the table in the cell's own namespace. */
   readonly cellText: string;
@@ -83,9 +107,13 @@ export interface PolicyView {
 
 /** What this celld is. */
 export interface VersionView {
+  /** Of celld. */
   readonly celld: string;
+  /** Of the runtime. */
   readonly deno: string;
+  /** Of its engine. */
   readonly v8: string;
+  /** The processor. */
   readonly arch: string;
 }
 
@@ -97,17 +125,12 @@ export interface CliPorts {
   runCell(options: RunCellOptions): Promise<RunCellResult>;
   /** Renders the rulesets of a spec; nothing is sent to the kernel. */
   showPolicy(spec: CellSpec, options: { host: boolean }): Promise<PolicyView>;
-  /** Opens the log for reading; throws {@link LogMissingError} when there is none yet. */
+  /** Opens the log for reading; throws a `LogMissingError` when there is none yet. */
   openLog(): Promise<LogReader>;
-  /** Checks the whole log; throws {@link LogMissingError} when there is none yet. */
+  /** Checks the whole log; throws a `LogMissingError` when there is none yet. */
   verifyLog(): Promise<LogVerifyReport>;
   /** Says what this host can do. */
   doctor(): Promise<DoctorReport>;
   /** Says what this celld is. */
   version(): VersionView;
-}
-
-/** There is no log at the configured place. */
-export class LogMissingError extends Error {
-  override name = "LogMissingError";
 }

@@ -74,6 +74,18 @@ export interface PrunableEventLog extends EventLog {
   dropBefore(seq: number): Promise<number>;
 }
 
+/** The cursor of a reader; throws `RangeError` where it is none. */
+export function checkSince(since = 0): number {
+  if (Number.isSafeInteger(since) && since >= 0) return since;
+  throw new RangeError(`Cannot read after ${since}: want an integer from 0`);
+}
+
+/** The size of a page; throws `RangeError` where it is none. */
+export function checkLimit(limit: number = READ_LIMIT_MAX): number {
+  if (Number.isInteger(limit) && limit >= 1 && limit <= READ_LIMIT_MAX) return limit;
+  throw new RangeError(`Cannot read ${limit} entries: want 1 to ${READ_LIMIT_MAX}`);
+}
+
 /** The cursor points at entries that retention has dropped. */
 export class CursorExpiredError extends Error {
   /** For logs. */
@@ -135,6 +147,12 @@ export class LogMissingError extends Error {
 export class LogReadOnlyError extends Error {
   /** For logs. */
   override name = "LogReadOnlyError";
+}
+
+/** The log was written by a newer celld, or is no log of celld's at all. */
+export class LogVersionError extends Error {
+  /** For logs. */
+  override name = "LogVersionError";
 }
 
 /** What is on the disk is not what was written there. Nothing is appended to such a log. */

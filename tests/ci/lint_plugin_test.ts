@@ -9,8 +9,12 @@ import plugin from "../../.ci/lint_plugin.ts";
 
 const ROOT = new URL("../..", import.meta.url).pathname;
 
-function reports(path: string, source: string): Deno.lint.Diagnostic[] {
-  return Deno.lint.runPlugin(plugin, `${ROOT}${path}`, source);
+type RuleName = "pure-core" | "import-direction" | "documented-export";
+
+/** What one rule says about a source text, as if it stood at that path of the repository. */
+function reports(rule: RuleName, path: string, source: string): Deno.lint.Diagnostic[] {
+  const found = Deno.lint.runPlugin(plugin, `${ROOT}${path}`, source);
+  return found.filter((one) => one.id === `celld/${rule}`);
 }
 
 const IMPURE: readonly [string, string][] = [
@@ -34,13 +38,13 @@ const IMPURE: readonly [string, string][] = [
 
 for (const [what, source] of IMPURE) {
   Deno.test(`pure-core reports a core that ${what}, with a hint`, () => {
-    const found = reports("lib/flow/packet.ts", source);
-    assertEquals(found.map((one) => one.id), ["celld/pure-core"]);
+    const found = reports("pure-core", "lib/flow/packet.ts", source);
+    assertEquals(found.length, 1);
     assert(found[0].hint !== undefined && found[0].hint.length > 0);
   });
 
   Deno.test(`pure-core lets a shell do the same: ${what}`, () => {
-    assertEquals(reports("lib/flow/audit_shell.ts", source), []);
+    assertEquals(reports("pure-core", "lib/flow/audit_shell.ts", source), []);
   });
 }
 
@@ -54,17 +58,21 @@ const PURE: readonly [string, string][] = [
 
 for (const [what, source] of PURE) {
   Deno.test(`pure-core leaves alone ${what}`, () => {
-    assertEquals(reports("lib/flow/packet.ts", source), []);
+    assertEquals(reports("pure-core", "lib/flow/packet.ts", source), []);
   });
 }
 
 Deno.test("import-direction reports a value import of ffi from a core and lets a type through", () => {
-  const value = reports("lib/flow/packet.ts", `import { Fd } from "#ffi/mod.ts"; export { Fd };`);
-  assertEquals(value.map((one) => one.id), ["celld/import-direction"]);
+  const value = reports(
+    "import-direction",
+    "lib/flow/packet.ts",
+    `import { Fd } from "#ffi/mod.ts"; export { Fd };`,
+  );
+  assertEquals(value.length, 1);
   const type = `import type { Fd } from "#ffi/mod.ts"; export type A = Fd;`;
-  assertEquals(reports("lib/flow/packet.ts", type), []);
+  assertEquals(reports("import-direction", "lib/flow/packet.ts", type), []);
   const marked = `import { type Fd } from "#ffi/mod.ts"; export type A = Fd;`;
-  assertEquals(reports("lib/flow/packet.ts", marked), []);
+  assertEquals(reports("import-direction", "lib/flow/packet.ts", marked), []);
 });
 
 Deno.test("import-direction reports re-exports and dynamic imports as it does imports", () => {
@@ -74,14 +82,31 @@ Deno.test("import-direction reports re-exports and dynamic imports as it does im
     `export const a = await import("#ffi/mod.ts");`,
   ];
   for (const source of sources) {
-    assertEquals(reports("lib/flow/packet.ts", source).map((one) => one.id), [
-      "celld/import-direction",
-    ]);
+    assertEquals(reports("import-direction", "lib/flow/packet.ts", source).length, 1, source);
   }
 });
 
 Deno.test("import-direction reports a mixed import by its values", () => {
   const source =
     `import { Fd, type Epoll } from "#ffi/mod.ts"; export { Fd }; export type A = Epoll;`;
-  assertEquals(reports("lib/flow/packet.ts", source).length, 1);
+  assertEquals(reports("import-direction", "lib/flow/packet.ts", source).length, 1);
+});
+
+Deno.test("documented-export reports what lib exports without a doc comment", () => {
+  const bare = ["export const a = 1;", "export function b(): void {}", "export type C = 1;"];
+  const noise = ["// a line\nexport class D {}", "/* a block */\nexport interface E {}"];
+  const header = "/**\n * The file.\n *\n * @module\n */\nexport const f = 1;";
+  for (const source of [...bare, ...noise, header]) {
+    assertEquals(reports("documented-export", "lib/cli/x.ts", source).length, 1, source);
+  }
+});
+
+Deno.test("documented-export accepts doc comments, overloads, re-exports, and all in tests", () => {
+  const good = [
+    "/** One. */\nexport const a = 1;",
+    "/** One. */\nexport function b(x: 1): 1;\nexport function b(x: unknown): unknown { return x; }",
+    'export { c } from "./c.ts";',
+  ];
+  assertEquals(good.flatMap((source) => reports("documented-export", "lib/cli/x.ts", source)), []);
+  assertEquals(reports("documented-export", "tests/support/x.ts", "export const a = 1;"), []);
 });

@@ -2,12 +2,12 @@ import { assertEquals } from "@std/assert";
 import { destinationKey, parseAttempt } from "../../demo/attempt.ts";
 
 Deno.test("parseAttempt() reads what the probe prints, with and without a port", () => {
-  assertEquals(parseAttempt("tcp 203.0.113.10 80: answered: HTTP/1.1 200 OK, 105 bytes"), {
+  assertEquals(parseAttempt("tcp 203.0.113.10 80: answered: 200 OK, 105 bytes"), {
     protocol: "tcp",
     address: "203.0.113.10",
     port: 80,
     outcome: "answered",
-    detail: "HTTP/1.1 200 OK, 105 bytes",
+    detail: "200 OK, 105 bytes",
   });
   assertEquals(parseAttempt("icmp 2001:db8:113::66: refused: Operation not permitted"), {
     protocol: "icmp",

@@ -19,7 +19,7 @@ function decision(changes: Partial<DecisionView> = {}): DecisionView {
   };
 }
 
-const ANSWERED = "tcp 203.0.113.10 80: answered: HTTP/1.1 200 OK, 105 bytes";
+const ANSWERED = "tcp 203.0.113.10 80: answered: 200 OK, 105 bytes";
 
 Deno.test("table: an attempt and its decision share a row, whichever comes first", () => {
   const outputFirst = new LiveTable();
@@ -38,7 +38,7 @@ Deno.test("table: an attempt and its decision share a row, whichever comes first
     row.split(/\s{2,}/).map((column) => column.trim()),
     [
       "12:34:56.789",
-      "answered: HTTP/1.1 200 OK, 105 bytes",
+      "answered: 200 OK, 105 bytes",
       "allow",
       "tcp 203.0.113.10:80",
       "egress[0]",
@@ -86,8 +86,17 @@ Deno.test("table: what the program prints cannot move the cursor", () => {
 });
 
 Deno.test("table: colour is only where a paint puts it", () => {
-  const table = new LiveTable((tone, text) => `<${tone}>${text}`);
+  const table = new LiveTable({ paint: (tone, text) => `<${tone}>${text}` });
   table.addDecision(decision({ decision: "deny" }), 0);
   assertStringIncludes(table.drain(0, true), "<bad>deny");
   assertEquals(new LiveTable().heading().includes("\x1b"), false);
+});
+
+Deno.test("table: the reason is cut where the terminal ends, the rest never", () => {
+  const table = new LiveTable({ widthMax: 120 });
+  table.addDecision(decision({ decision: "deny", reasonCode: "nft_log_drop" }), 0);
+  table.addOutput(ANSWERED, 0);
+  const row = table.drain(0).trimEnd();
+  assertEquals([...row].length <= 120, true);
+  assertStringIncludes(row, "…");
 });

@@ -50,7 +50,7 @@ const BATCH_END: NetlinkRequest = {
 export class NftConn {
   readonly #conn: NetlinkConn;
 
-  /** @param conn Opened in the namespace whose ruleset is meant. */
+  /** Speaks over `conn`, opened in the namespace whose ruleset is meant. */
   constructor(conn: NetlinkConn) {
     if (conn.protocol !== "netfilter") {
       throw new TypeError(`Cannot speak nf_tables over protocol "${conn.protocol}"`);

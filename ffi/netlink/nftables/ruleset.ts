@@ -35,7 +35,9 @@ export type NftCtState = "invalid" | "established" | "related" | "new" | "untrac
 
 /** An inclusive range of numbers (ports, ICMP types). */
 export interface NftRange {
+  /** The first number. */
   readonly from: number;
+  /** The last number; not below the first. */
   readonly to: number;
 }
 
@@ -83,6 +85,7 @@ export type NftStatement =
 
 /** A rule; the comment is kept by the kernel (user data) and is how counters find their rule. */
 export interface NftRule {
+  /** Evaluated left to right; one that does not match ends the rule. */
   readonly statements: readonly NftStatement[];
   /** At most 128 bytes. */
   readonly comment?: string;
@@ -90,59 +93,82 @@ export interface NftRule {
 
 /** Where a base chain hangs. */
 export interface NftHook {
+  /** `nat` sees the first packet of a connection only. */
   readonly type: "filter" | "nat";
+  /** Where in a packet's way. */
   readonly hook: "prerouting" | "input" | "forward" | "output" | "postrouting";
   /** As a number: -300 raw, 0 filter, 100 srcnat. */
   readonly priority: number;
+  /** What becomes of a packet that no rule decided on. */
   readonly policy: "accept" | "drop";
 }
 
 /** A chain; without `hook` it is only reached by jump, goto, or verdict map. */
 export interface NftChain {
+  /** Unique in its table; no word that nft keeps for itself, such as `fwd` or `log`. */
   readonly name: string;
+  /** Absent for a chain that other chains go to. */
   readonly hook?: NftHook;
+  /** In order. */
   readonly rules: readonly NftRule[];
 }
 
 /** A set of keys. */
 export interface NftSet {
+  /** Unique among the table's sets and maps; no word that nft keeps for itself. */
   readonly name: string;
   /** The key's parts, in order. */
   readonly key: readonly NftField[];
   /** `dynamic`: rules add to it; needs `sizeMax` and `timeoutMs`. */
   readonly dynamic?: boolean;
+  /** How long an element stays, in milliseconds. */
   readonly timeoutMs?: number;
+  /** How many elements there can be. */
   readonly sizeMax?: number;
 }
 
 /** A verdict map: key to jump or goto. */
 export interface NftVerdictMap {
+  /** Unique among the table's sets and maps; no word that nft keeps for itself. */
   readonly name: string;
+  /** The key's parts, in order. */
   readonly key: readonly NftField[];
+  /** Those that are there from the start. */
   readonly elements: readonly NftVerdictElement[];
 }
 
 /** One element of a verdict map. */
 export interface NftVerdictElement {
+  /** One value a part of the map's key. */
   readonly key: readonly (string | number)[];
+  /** Whether the chain returns here. */
   readonly verdict: "jump" | "goto";
+  /** A chain of the same table. */
   readonly chain: string;
 }
 
 /** A whole table of family `inet`. */
 export interface NftTable {
+  /** Unique in its network namespace. */
   readonly name: string;
+  /** Sets, which rules look up and add to. */
   readonly sets: readonly NftSet[];
+  /** Verdict maps. */
   readonly maps: readonly NftVerdictMap[];
+  /** Chains, with their rules. */
   readonly chains: readonly NftChain[];
 }
 
 /** What a dump says of one rule. */
 export interface NftRuleCounters {
+  /** The chain that it is in. */
   readonly chain: string;
+  /** The kernel's number of the rule, unique in its table. */
   readonly handle: bigint;
+  /** As {@link NftRule.comment}. */
   readonly comment?: string;
   /** Of the rule's first counter; absent when it has none. */
   readonly packets?: bigint;
+  /** As `packets`: their bytes, from the network header on. */
   readonly bytes?: bigint;
 }

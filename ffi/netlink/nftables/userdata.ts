@@ -17,6 +17,7 @@ const NFTNL_UDATA_SET_KEYBYTEORDER = 0;
 const NFTNL_UDATA_SET_DATABYTEORDER = 1;
 const NFTNL_UDATA_SET_KEY_TYPEOF = 3;
 const NFTNL_UDATA_SET_DATA_TYPEOF = 4;
+const NFTNL_UDATA_SET_DATA_INTERVAL = 6;
 const NFTNL_UDATA_SET_TYPEOF_EXPR = 0;
 const NFTNL_UDATA_SET_TYPEOF_DATA = 1;
 
@@ -61,7 +62,8 @@ export function decodeRuleComment(userdata: Uint8Array): string | undefined {
     if (userdata[at] === NFTNL_UDATA_RULE_COMMENT) {
       const value = userdata.subarray(at + 2, end);
       const nul = value.indexOf(0);
-      return new TextDecoder().decode(nul < 0 ? value : value.subarray(0, nul));
+      const text = new TextDecoder("utf-8", { ignoreBOM: true });
+      return text.decode(nul < 0 ? value : value.subarray(0, nul));
     }
     at = end;
   }
@@ -78,7 +80,12 @@ export function encodeSetUserdata(
     ...word(NFTNL_UDATA_SET_KEYBYTEORDER, order),
     ...(isVerdictMap ? word(NFTNL_UDATA_SET_DATABYTEORDER, BYTEORDER_UNSET) : []),
     ...record(NFTNL_UDATA_SET_KEY_TYPEOF, typeofKey(key)),
-    ...(isVerdictMap ? record(NFTNL_UDATA_SET_DATA_TYPEOF, typeofExpr(EXPR_VERDICT, [])) : []),
+    ...(isVerdictMap
+      ? [
+        ...record(NFTNL_UDATA_SET_DATA_TYPEOF, typeofExpr(EXPR_VERDICT, [])),
+        ...word(NFTNL_UDATA_SET_DATA_INTERVAL, 0),
+      ]
+      : []),
   ]);
 }
 

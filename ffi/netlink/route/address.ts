@@ -23,6 +23,7 @@ export interface AddressOptions {
   readonly index: number;
   /** Text, of either family. */
   readonly address: string;
+  /** Bits of the network part. */
   readonly prefixLength: number;
   /** IPv6: usable at once, without asking the neighbours first. */
   readonly noDad?: boolean;
@@ -30,9 +31,13 @@ export interface AddressOptions {
 
 /** An address as the kernel lists it. */
 export interface LinkAddress {
+  /** Index of the link. */
   readonly index: number;
+  /** Text of the address. */
   readonly address: string;
+  /** Bits of the network part. */
   readonly prefixLength: number;
+  /** IP version. */
   readonly family: 4 | 6;
   /** 0 global, 253 link, 254 host (`RT_SCOPE_…`). */
   readonly scope: number;

@@ -33,13 +33,17 @@ const NAME_BYTES_MAX = 15;
 
 /** A link as the kernel lists it. */
 export interface Link {
+  /** Number of the link in its namespace. */
   readonly index: number;
+  /** Its name there. */
   readonly name: string;
   /** `aa:bb:…`; empty where the link has none. */
   readonly mac: string;
+  /** Largest packet in bytes. */
   readonly mtu: number;
   /** Whether it was set up by an administrator; not whether a carrier is there. */
   readonly isUp: boolean;
+  /** Whether it is `lo`. */
   readonly isLoopback: boolean;
   /** `veth`, `bridge`, …; absent for real devices and `lo`. */
   readonly kind?: string;
@@ -57,6 +61,7 @@ export interface VethOptions {
   readonly peerNetns: Fd | number;
   /** `aa:bb:cc:dd:ee:ff`; made up by the kernel when absent. */
   readonly mac?: string;
+  /** As {@link VethOptions.mac}, of the far end. */
   readonly peerMac?: string;
   /** Of both ends; 1500 when absent. */
   readonly mtu?: number;

@@ -28,16 +28,21 @@ const NDMSG_BYTES = 12;
 export interface NeighbourOptions {
   /** Index of the link. */
   readonly index: number;
+  /** Text of the address, of either family. */
   readonly address: string;
+  /** `aa:bb:cc:dd:ee:ff`. */
   readonly mac: string;
 }
 
 /** A neighbour as the kernel lists it. */
 export interface Neighbour {
+  /** Index of the link. */
   readonly index: number;
+  /** Text of the address. */
   readonly address: string;
   /** Empty while it is not known. */
   readonly mac: string;
+  /** Whether it was set by hand and never expires. */
   readonly isPermanent: boolean;
 }
 

@@ -36,7 +36,7 @@ const RTMSG_BYTES = 12;
 const UNREACHABLE = new Set([101, 113]); // ENETUNREACH, EHOSTUNREACH
 
 /** Kinds of route by number (`RTN_…`). */
-const ROUTE_TYPES = [
+const ROUTE_TYPES: readonly RouteType[] = [
   "unspec",
   "unicast",
   "local",
@@ -46,10 +46,20 @@ const ROUTE_TYPES = [
   "blackhole",
   "unreachable",
   "prohibit",
-] as const;
+];
 
 /** What a route does with packets. */
-export type RouteType = typeof ROUTE_TYPES[number] | "other";
+export type RouteType =
+  | "unspec"
+  | "unicast"
+  | "local"
+  | "broadcast"
+  | "anycast"
+  | "multicast"
+  | "blackhole"
+  | "unreachable"
+  | "prohibit"
+  | "other";
 
 /** A route to add to the main table. */
 export interface RouteOptions {
@@ -69,17 +79,23 @@ export interface RouteOptions {
 
 /** A route as the kernel lists it. */
 export interface Route {
+  /** IP version. */
   readonly family: 4 | 6;
+  /** What it does with packets. */
   readonly type: RouteType;
   /** 254 main, 255 local. */
   readonly table: number;
   /** Absent for the default route. */
   readonly destination?: string;
+  /** Bits of the destination; 0 for the default route. */
   readonly prefixLength: number;
+  /** The next hop; absent when the destination is on the link. */
   readonly gateway?: string;
   /** Index of the link; absent for unreachable routes and for several next hops. */
   readonly index?: number;
+  /** Source address of packets that have none. */
   readonly preferredSource?: string;
+  /** Lower is preferred; absent means 0. */
   readonly metric?: number;
 }
 

@@ -95,7 +95,7 @@ function showLive(context: CliContext, row: LogRow, options: FlowsOptions): void
 export class FlowTable {
   readonly #limit: number;
   #rows: { seq: number; decision: DecisionView; closed?: ClosedView }[] = [];
-  #openRows = new Map<string, { closed?: ClosedView }>();
+  #openRows = new Map<string, { seq: number; closed?: ClosedView }>();
   #count = 0;
 
   /** @param limit Rows kept; 0: all. */

@@ -192,7 +192,6 @@ export const REPRESENTATIVE: NftTable = {
           ],
         },
         { statements: [match("ip daddr", "0.0.0.0/0"), match("tcp dport", 80), egress] },
-        { statements: [match("meta l4proto", 132), drop] },
         { statements: [match("meta nfproto", "ipv6"), drop] },
         { statements: [match("fib daddr type", "local"), accept] },
         { statements: [match("fib daddr type", "multicast", true), goBack] },

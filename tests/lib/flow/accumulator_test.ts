@@ -1,6 +1,6 @@
 import { assertEquals } from "@std/assert";
-import { FlowAccumulator } from "../../../lib/flow/accumulator.ts";
-import { decodeAttribution, flowKeyOf } from "../../../lib/flow/packet.ts";
+import { FlowAccumulator } from "#lib/flow/accumulator.ts";
+import { decodeAttribution, flowKeyOf } from "#lib/flow/packet.ts";
 import { ipv4, ports } from "./packets.ts";
 
 const PACKET = ipv4({

@@ -9,7 +9,7 @@ import {
   ENV_PER_FLOW_REALTIME,
   selectBackend,
   selectNflogGroup,
-} from "../../../lib/flow/activation.ts";
+} from "#lib/flow/activation.ts";
 
 const IDENTITY = { cellId: "cell-x", runId: "run-x" };
 

@@ -1,6 +1,6 @@
 import { assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
 import fc from "fast-check";
-import { augmentRuleset } from "../../../lib/flow/augment.ts";
+import { augmentRuleset } from "#lib/flow/augment.ts";
 
 const ACCEPT = 'log group 100 prefix "cellos-flow accept" accept';
 const DROP = 'log group 100 prefix "cellos-flow drop" drop';

@@ -1,6 +1,6 @@
 import { assertEquals } from "@std/assert";
 import { EVENT_TYPES, validateEventData } from "#lib/events/mod.ts";
-import { buildDecision } from "../../../lib/flow/decision.ts";
+import { buildDecision } from "#lib/flow/decision.ts";
 import { ipv4, ports } from "./packets.ts";
 
 const IDENTITY = {

@@ -1,7 +1,8 @@
 import { assertEquals } from "@std/assert";
 import fc from "fast-check";
-import { buildDecision } from "../../../lib/flow/decision.ts";
-import { decodeNflogRecord } from "../../../lib/flow/nflog_record.ts";
+import { NflogCursor } from "#ffi/mod.ts";
+import { buildDecision } from "#lib/flow/decision.ts";
+import { decodeNflogRecord } from "#lib/flow/nflog_record.ts";
 import { attribute, cString, ipv4, ports } from "./packets.ts";
 
 function body(prefix: string, payload: Uint8Array | number[]): Uint8Array {
@@ -63,5 +64,29 @@ Deno.test("decodeNflogRecord() never throws, whatever the bytes and wherever the
   fc.assert(fc.property(fc.uint8Array({ maxLength: 64 }), (bytes) => {
     const record = decodeNflogRecord(bytes);
     assertEquals("malformed" in record || typeof record.prefix === "string", true);
+  }));
+});
+
+Deno.test("decodeNflogRecord() agrees with the cursor that reads datagrams in place", () => {
+  const value = fc.uint8Array({ maxLength: 40 });
+  const other = fc.record({ type: fc.integer({ min: 20, max: 200 }), value });
+  const parts = fc.tuple(fc.array(other), fc.stringMatching(/^[a-z ]{0,60}$/), value);
+  fc.assert(fc.property(parts, ([others, prefix, payload]) => {
+    const attributes = [
+      ...others.flatMap((it) => attribute(it.type, it.value)),
+      ...body(prefix, payload),
+    ];
+    const header = new Uint8Array(20);
+    new DataView(header.buffer).setUint32(0, 20 + attributes.length, true);
+    header[5] = 4;
+    const datagram = new Uint8Array([...header, ...attributes]);
+    const cursor = new NflogCursor();
+    cursor.reset(datagram);
+    assertEquals(cursor.next(), true);
+    const slice = (start: number, length: number) => datagram.slice(start, start + length);
+    assertEquals(decodeNflogRecord(datagram.subarray(20)), {
+      prefix: new TextDecoder().decode(slice(cursor.prefixStart, cursor.prefixLength)),
+      payload: slice(cursor.payloadStart, cursor.payloadLength),
+    });
   }));
 });

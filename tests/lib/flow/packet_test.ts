@@ -1,7 +1,7 @@
 import { assertEquals } from "@std/assert";
 import fc from "fast-check";
-import { FLOW_KEY_BYTES } from "../../../lib/flow/flow_key.ts";
-import { decodeAttribution, flowKeyOf, writeFlowKey } from "../../../lib/flow/packet.ts";
+import { FLOW_KEY_BYTES } from "#lib/flow/flow_key.ts";
+import { decodeAttribution, flowKeyOf, writeFlowKey } from "#lib/flow/packet.ts";
 import { ipv4, ipv6, ports } from "./packets.ts";
 
 const V6 = { srcAddr: "fd00::5", dstAddr: "2001:db8::1" };

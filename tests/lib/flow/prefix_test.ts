@@ -6,7 +6,7 @@ import {
   PREFIX_OVERFLOW,
   PrefixTable,
   VERDICT,
-} from "../../../lib/flow/prefix.ts";
+} from "#lib/flow/prefix.ts";
 
 Deno.test("parseLogPrefix() reads the verdict from the last word", () => {
   assertEquals(parseLogPrefix("cellos-flow accept"), { verdict: VERDICT.accept });

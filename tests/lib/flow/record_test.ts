@@ -1,7 +1,7 @@
 import { assertEquals } from "@std/assert";
-import { FLOW_KEY_BYTES } from "../../../lib/flow/flow_key.ts";
-import { VERDICT } from "../../../lib/flow/prefix.ts";
-import { RECORD_BYTES, RECORD_KIND, RecordReader, RecordWriter } from "../../../lib/flow/record.ts";
+import { FLOW_KEY_BYTES } from "#lib/flow/flow_key.ts";
+import { VERDICT } from "#lib/flow/prefix.ts";
+import { RECORD_BYTES, RECORD_KIND, RecordReader, RecordWriter } from "#lib/flow/record.ts";
 
 Deno.test("records: what was written is read, also from a buffer that held others", () => {
   const writer = new RecordWriter(3);

@@ -1,6 +1,6 @@
 import { assertEquals } from "@std/assert";
 import fc from "fast-check";
-import { SequenceTracker } from "../../../lib/flow/sequence.ts";
+import { SequenceTracker } from "#lib/flow/sequence.ts";
 
 function trackerAfter(...sequence: number[]): SequenceTracker {
   const tracker = new SequenceTracker();

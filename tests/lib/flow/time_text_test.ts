@@ -1,6 +1,6 @@
 import { assertEquals } from "@std/assert";
 import fc from "fast-check";
-import { formatTimeMs } from "../../../lib/flow/time_text.ts";
+import { formatTimeMs } from "#lib/flow/time_text.ts";
 
 Deno.test("formatTimeMs() agrees with the runtime for every time of RFC 3339", () => {
   fc.assert(fc.property(fc.integer({ min: 0, max: 253_402_300_799_999 }), (timeMs) => {

@@ -1,7 +1,7 @@
 import { assertEquals } from "@std/assert";
 import fc from "fast-check";
-import { FLOW_KEY_BYTES } from "../../../lib/flow/flow_key.ts";
-import { TupleTable } from "../../../lib/flow/tuple_table.ts";
+import { FLOW_KEY_BYTES } from "#lib/flow/flow_key.ts";
+import { TupleTable } from "#lib/flow/tuple_table.ts";
 
 function key(number: number): Uint8Array {
   const bytes = new Uint8Array(FLOW_KEY_BYTES);

@@ -1,0 +1,264 @@
+/**
+ * Starts a workload, shut in before its first instruction.
+ *
+ * One `clone3` makes a child that is in its own mount, pid, host name and IPC namespaces and
+ * in its cgroup from birth, and names it by a pidfd. Before it executes the init
+ * (`init.ts`), the child itself makes the calls below, in this order, and the first that the
+ * kernel refuses is told by name:
+ *
+ *   join v1 cgroups → own cgroup root → join the netns → new session → stdio → host name →
+ *   mounts → working directory → all other descriptors close on exec → limits → groups →
+ *   user namespace → bounding set empty → gid, uid → capabilities empty → session keyring →
+ *   no_new_privs → signals blocked → seccomp → execute
+ *
+ * The order is the point: the bounding set is emptied while `CAP_SETPCAP` is still held, and
+ * after the user namespace is entered, which fills it again; no_new_privs comes before
+ * seccomp, which needs it once capabilities are gone; mounts happen as host root in a
+ * namespace that the user namespace does not own, so that uid 0 of a cell cannot undo them.
+ *
+ * There is no parent-death signal: a cell outlives a crash of its parent.
+ *
+ * SAFETY: synchronous; the thread sleeps until the init runs. The kernel makes this process
+ * non-dumpable when the child changes its user, since both share memory at that time.
+ *
+ * @module
+ */
+import { ERRNO, SyscallError } from "../errno.ts";
+import type { Fd } from "../fd.ts";
+import { duplicateFd } from "../file.ts";
+import { createSealedFile } from "../memory_file.ts";
+import { appendBoundingSetDrop, appendCapabilityDrop } from "./capabilities.ts";
+import { INIT_READY_FD, INIT_STATUS_FD, initArguments, initElf } from "./init.ts";
+import { appendMountSteps, mountStepsBytes } from "./mount_ops.ts";
+import type { MountStep } from "./mount_steps.ts";
+import { signalPidfd, SIGNALS, waitPidfdBlocking } from "./pidfd.ts";
+import type { ResourceLimit } from "./rlimits.ts";
+import { CLONE, describeSpawnErrno, type SpawnFailure, SpawnTable } from "./spawn_table.ts";
+import type { StubArch } from "./stub.ts";
+
+const SIG_SETMASK = 2;
+const PR_SET_NO_NEW_PRIVS = 38;
+const SECCOMP_SET_MODE_FILTER = 1;
+const AT_EMPTY_PATH = 0x1000;
+const KEYCTL_JOIN_SESSION_KEYRING = 1;
+const CLOSE_RANGE_CLOEXEC = 4;
+const FD_MAX = 0xffff_ffff;
+/** The numbers below this are where the child's own descriptors go. */
+const LOW_FDS = 16;
+const NAMESPACES = CLONE.NEWNS | CLONE.NEWPID | CLONE.NEWUTS | CLONE.NEWIPC;
+
+/** A workload and everything that it is shut in with. Descriptors stay the caller's. */
+export interface LaunchOptions {
+  /** Absolute paths inside the view, tried in order as execvp(3) does; at most 64. */
+  readonly executableCandidates: readonly string[];
+  /** The workload's arguments, its name first. */
+  readonly argv: readonly string[];
+  /** All of its environment. */
+  readonly env: Readonly<Record<string, string>>;
+  /** Absolute, inside the view. */
+  readonly workingDirectory: string;
+  /** At most 64 bytes. */
+  readonly hostname: string;
+  /** The network namespace that it lives in. */
+  readonly netns: Fd;
+  /** Its directory in the cgroup v2 hierarchy, where there is one. */
+  readonly cgroup?: Fd;
+  /** `cgroup.procs` of its v1 cgroups, open for writing. */
+  readonly cgroupProcs: readonly Fd[];
+  /** What becomes of its mount namespace. */
+  readonly mountSteps: readonly MountStep[];
+  /** Its user in the host's terms; inside {@link LaunchOptions.userNamespace} where that is. */
+  readonly uid: number;
+  /** As the uid. */
+  readonly gid: number;
+  /** A namespace of `createUserNamespace` that is entered before the user changes. */
+  readonly userNamespace?: Fd;
+  /** Its descriptors 0, 1 and 2. */
+  readonly stdin: Fd;
+  /** See {@link LaunchOptions.stdin}. */
+  readonly stdout: Fd;
+  /** See {@link LaunchOptions.stdin}. */
+  readonly stderr: Fd;
+  /** Limits of the init and all it starts. */
+  readonly rlimits: readonly ResourceLimit[];
+  /** A filter program, of `defaultFilter`. */
+  readonly seccomp: Uint8Array;
+  /** A file open for writing, where the init leaves its exit record (`decodeExitRecord`). */
+  readonly statusFile: Fd;
+  /** The writing end of a pipe, told whether the workload ran (`decodeReadyRecord`). */
+  readonly ready: Fd;
+}
+
+/** A launched workload's init. */
+export interface Launched {
+  /** Pid of the init, as this process's pid namespace numbers it. */
+  readonly pid: number;
+  /** The init; the caller waits for it and closes. When it ends, all of the cell has. */
+  readonly pidfd: Fd;
+}
+
+/** A step of a launch was refused; nothing runs and nothing stays behind. */
+export class LaunchError extends Error {
+  /** The class's name. */
+  override name = "LaunchError";
+  /** What was refused: `mountSteps[3]: mount "proc" on "/proc"`. */
+  readonly step: string;
+  /** Positive error number; 0 when the child was killed at this step. */
+  readonly errno: number;
+  /** Its name, such as `EPERM`; `KILLED` for 0. */
+  readonly code: string;
+
+  /** Describes the step. */
+  constructor(failure: SpawnFailure, options?: ErrorOptions) {
+    const code = describeSpawnErrno(failure.errno);
+    super(`Cannot launch at step ${JSON.stringify(failure.step)}: ${code}`, options);
+    this.step = failure.step;
+    this.errno = failure.errno;
+    this.code = code;
+  }
+}
+
+/**
+ * Launches a workload; returns when its init runs. Whether the workload itself could be
+ * executed comes through {@link LaunchOptions.ready}. Throws {@link LaunchError}, and
+ * `TypeError` for text that holds a NUL.
+ */
+export function launch(options: LaunchOptions): Launched {
+  using stack = new DisposableStack();
+  const lift = (fd: Fd) => fd.number >= LOW_FDS ? fd : stack.use(duplicateFd(fd, LOW_FDS * 4));
+  const arch = Deno.build.arch as StubArch;
+  let init: Fd;
+  try {
+    init = lift(stack.use(createSealedFile("celld-init", initElf(arch), { isExecutable: true })));
+  } catch (cause) {
+    if (!(cause instanceof SyscallError)) throw cause;
+    throw new LaunchError({ step: "make the init's memory file", errno: cause.errno }, { cause });
+  }
+  const lifted: LaunchOptions = {
+    ...options,
+    netns: lift(options.netns),
+    cgroupProcs: options.cgroupProcs.map(lift),
+    stdin: lift(options.stdin),
+    stdout: lift(options.stdout),
+    stderr: lift(options.stderr),
+    statusFile: lift(options.statusFile),
+    ready: lift(options.ready),
+    ...(options.userNamespace === undefined ? {} : { userNamespace: lift(options.userNamespace) }),
+  };
+  const table = new SpawnTable(dataBytes(options));
+  appendPlace(table, lifted);
+  appendView(table, lifted);
+  appendIdentity(table, lifted);
+  appendExecution(table, lifted, init);
+  return start(table, options.cgroup);
+}
+
+function start(table: SpawnTable, cgroup: Fd | undefined): Launched {
+  const flags = CLONE.VM | CLONE.VFORK | CLONE.CLEAR_SIGHAND | NAMESPACES;
+  let launched: Launched;
+  try {
+    launched = table.run(flags, cgroup?.number);
+  } catch (cause) {
+    if (!(cause instanceof SyscallError)) throw cause;
+    throw new LaunchError({ step: "clone3", errno: cause.errno }, { cause });
+  }
+  const failure = table.failure();
+  if (failure === undefined) return launched;
+  using pidfd = launched.pidfd;
+  signalPidfd(pidfd, SIGNALS.SIGKILL);
+  waitPidfdBlocking(pidfd);
+  throw new LaunchError(failure);
+}
+
+/** Where the process stands: cgroups, network, session, descriptors, host name. */
+function appendPlace(table: SpawnTable, options: LaunchOptions): void {
+  const { arena } = table;
+  table.step("umask", "umask", [0]);
+  const self = arena.cstring("0");
+  options.cgroupProcs.forEach((procs, index) =>
+    table.step(`cgroupProcs[${index}]: join the cgroup`, "write", [procs.number, self, 1])
+  );
+  table.step("make a cgroup namespace", "unshare", [CLONE.NEWCGROUP]);
+  const setns = [options.netns.number, CLONE.NEWNET];
+  table.step("enter the network namespace", "setns", setns);
+  table.step("make a session", "setsid", []);
+  [options.stdin, options.stdout, options.stderr].forEach((fd, number) =>
+    table.step(`place descriptor ${number}`, "dup3", [fd.number, number, 0])
+  );
+  const hostname = new TextEncoder().encode(options.hostname);
+  table.step("set the host name", "sethostname", [arena.copy(hostname), hostname.length]);
+}
+
+/** What the process sees: mounts, working directory, no descriptor of ours. */
+function appendView(table: SpawnTable, options: LaunchOptions): void {
+  const { arena } = table;
+  appendMountSteps(table, options.mountSteps);
+  const directory = options.workingDirectory;
+  const label = `go to the working directory ${JSON.stringify(directory)}`;
+  table.step(label, "chdir", [arena.cstring(directory)]);
+  table.step("umask", "umask", [0o022]);
+  const range = [INIT_STATUS_FD, FD_MAX, CLOSE_RANGE_CLOEXEC];
+  table.step("close descriptors on exec", "close_range", range);
+  table.step("place the status file", "dup3", [options.statusFile.number, INIT_STATUS_FD, 0]);
+  table.step("place the ready pipe", "dup3", [options.ready.number, INIT_READY_FD, 0]);
+}
+
+/** Who the process is, and all that it may never become. */
+function appendIdentity(table: SpawnTable, options: LaunchOptions): void {
+  const { arena } = table;
+  for (const limit of options.rlimits) {
+    const at = arena.alloc(16);
+    arena.view.setBigUint64(at, limit.soft, true);
+    arena.view.setBigUint64(at + 8, limit.hard, true);
+    const args = [0, limit.resource, arena.address(at), 0];
+    table.step(`set resource limit ${limit.resource}`, "prlimit64", args);
+  }
+  table.step("leave all groups", "setgroups", [0, 0]);
+  if (options.userNamespace !== undefined) {
+    const setns = [options.userNamespace.number, CLONE.NEWUSER];
+    table.step("enter the user namespace", "setns", setns);
+  }
+  appendBoundingSetDrop(table);
+  const { uid, gid } = options;
+  table.step(`become group ${gid}`, "setresgid", [gid, gid, gid]);
+  table.step(`become user ${uid}`, "setresuid", [uid, uid, uid]);
+  appendCapabilityDrop(table);
+}
+
+/** The last locks, and the init. */
+function appendExecution(table: SpawnTable, options: LaunchOptions, init: Fd): void {
+  const { arena } = table;
+  // Kernels without keyrings, and a user at its quota, have nothing to share either.
+  const tolerated = [ERRNO.ENOSYS, ERRNO.EDQUOT];
+  table.step("make a session keyring", "keyctl", [KEYCTL_JOIN_SESSION_KEYRING, 0], tolerated);
+  table.step("set no_new_privs", "prctl", [PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0]);
+  const allSignals = arena.alloc(8);
+  arena.view.setBigUint64(allSignals, 0xffff_ffff_ffff_ffffn, true);
+  const mask = [SIG_SETMASK, arena.address(allSignals), 0, 8];
+  table.step("block signals", "rt_sigprocmask", mask);
+  const program = arena.alloc(16); // struct sock_fprog
+  arena.view.setUint16(program, options.seccomp.length / 8, true);
+  arena.view.setBigUint64(program + 8, arena.copy(options.seccomp), true);
+  const filter = [SECCOMP_SET_MODE_FILTER, 0, arena.address(program)];
+  table.step("load the seccomp filter", "seccomp", filter);
+  const argv = table.stringArray(initArguments(options.executableCandidates, options.argv));
+  const env = Object.entries(options.env).map(([name, value]) => `${name}=${value}`);
+  const path = arena.cstring("");
+  const args = [init.number, path, argv, table.stringArray(env), AT_EMPTY_PATH];
+  table.step("execute the init", "execveat", args);
+}
+
+/** An upper bound of what the steps copy into the table's memory. */
+function dataBytes(options: LaunchOptions): number {
+  const texts = [
+    ...options.executableCandidates,
+    ...options.argv,
+    ...Object.entries(options.env).map(([name, value]) => `${name}=${value}`),
+    options.workingDirectory,
+    options.hostname,
+  ];
+  // A UTF-16 unit takes at most three bytes of UTF-8; each text also takes an address.
+  const textBytes = texts.reduce((sum, text) => sum + text.length * 3 + 32, 0);
+  return textBytes + mountStepsBytes(options.mountSteps) + options.seccomp.length +
+    64 * (options.rlimits.length + options.cgroupProcs.length);
+}

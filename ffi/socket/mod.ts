@@ -1,0 +1,6 @@
+/**
+ * Sockets: addresses as bytes.
+ *
+ * @module
+ */
+export * from "./sockaddr.ts";

@@ -1,0 +1,89 @@
+/**
+ * The facts of a cell's life as events. Ids and times are given; the catalogue is in
+ * `lib/events`.
+ *
+ * @module
+ */
+import {
+  type CellPhase,
+  type CloudEvent,
+  EVENT_TYPES,
+  type ExitReason,
+  makeEvent,
+} from "#lib/events/mod.ts";
+
+/** Which cell and run the events are about, and who tells them. */
+export interface CellEventContext {
+  /** CloudEvents source: `/celld/<host>`. */
+  readonly source: string;
+  readonly cellId: string;
+  readonly specId: string;
+  readonly runId: string;
+}
+
+/** When and under which id a fact is told. */
+export interface EventStamp {
+  /** Unique over all time; the same for every retry. */
+  readonly id: string;
+  /** RFC 3339, UTC. */
+  readonly time: string;
+}
+
+/** How a workload ended, as `command.completed` tells it. */
+export interface CompletedFacts {
+  readonly reason: ExitReason;
+  /** Absent where the workload gave none. */
+  readonly exitCode?: number;
+  /** Such as `SIGKILL`. */
+  readonly signal?: string;
+  /** Milliseconds from the start to the end. */
+  readonly durationMs: number;
+}
+
+/** Makes the events of one run of one cell. */
+export class CellEvents {
+  readonly #context: CellEventContext;
+
+  /** For one run. */
+  constructor(context: CellEventContext) {
+    this.#context = context;
+  }
+
+  /** The cell has entered a phase; `detail` says what is being done or why. */
+  phase(stamp: EventStamp, phase: CellPhase, detail?: string): CloudEvent {
+    return this.#make(stamp, EVENT_TYPES.cellPhase, {
+      phase,
+      ...(detail === undefined ? {} : { detail }),
+    });
+  }
+
+  /** The workload's program was executed. */
+  started(stamp: EventStamp, policyDigest: string): CloudEvent {
+    return this.#make(stamp, EVENT_TYPES.cellStarted, { policyDigest, startedAt: stamp.time });
+  }
+
+  /** The workload has ended. */
+  completed(stamp: EventStamp, facts: CompletedFacts): CloudEvent {
+    return this.#make(stamp, EVENT_TYPES.commandCompleted, { ...facts });
+  }
+
+  /** Nothing of the cell is left. `reason` says what went wrong, where something did. */
+  destroyed(stamp: EventStamp, isClean: boolean, isSuccess: boolean, reason?: string): CloudEvent {
+    return this.#make(stamp, EVENT_TYPES.cellDestroyed, {
+      outcome: isSuccess ? "succeeded" : "failed",
+      terminalState: isClean ? "clean" : "forced",
+      ...(reason === undefined ? {} : { reason }),
+    });
+  }
+
+  #make(stamp: EventStamp, type: string, data: Record<string, unknown>): CloudEvent {
+    const { source, cellId, specId, runId } = this.#context;
+    return makeEvent({
+      ...stamp,
+      source,
+      type,
+      subject: `cell:${cellId}`,
+      data: { cellId, specId, runId, ...data },
+    });
+  }
+}

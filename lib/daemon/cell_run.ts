@@ -1,0 +1,325 @@
+/**
+ * One cell, from its order to nothing left of it: drives the lifecycle's machine with what the
+ * host worker and the flow listener do and tell, and turns it all into events.
+ *
+ *   Lifecycle ──do/undo/terminate/kill──▶ HostClient, FlowAudit
+ *       ▲──stepDone, exited, tick────────────┘        │ records
+ *       └──phase──▶ CellEvents ──▶ sink ◀── FlowSession
+ *
+ * It holds no policy: what comes next is the machine's word. Clock and ids are given.
+ *
+ * @module
+ */
+import { signalName, SIGNALS } from "#ffi/mod.ts";
+import {
+  CellEvents,
+  type CellSpec,
+  classifyExit,
+  type ExitSummary,
+  isSuccess,
+  Lifecycle,
+  type LifecycleEnd,
+  type LifecycleInput,
+  type LifecycleOutput,
+  type LifecycleStep,
+  makePolicy,
+  planNetwork,
+  policyDigest,
+  type RuleCounterSummary,
+  summarizeCounters,
+} from "#lib/cell/mod.ts";
+import type { CellExit, HostClient, HostStep } from "#lib/cell/host.ts";
+import type { CloudEvent, FlowRuleCounters } from "#lib/events/mod.ts";
+import {
+  EMPTY_LISTENER_STATS,
+  type FlowAudit,
+  type FlowBatch,
+  type FlowListenerStats,
+  FlowSession,
+} from "#lib/flow/mod.ts";
+import type { Settings } from "./config.ts";
+
+/** Time and ids, so that a test can give its own. */
+export interface RunClock {
+  /** Milliseconds since 1970. */
+  nowMs(): number;
+  /** Milliseconds on a clock that never goes back. */
+  monotonicMs(): number;
+  /** A UUID. */
+  nextId(): string;
+}
+
+/** What a run works with and whom it tells. */
+export interface CellRunOptions {
+  readonly spec: CellSpec;
+  readonly cellId: string;
+  readonly runId: string;
+  readonly settings: Settings;
+  /** CloudEvents source: `/celld/<host>`. */
+  readonly source: string;
+  readonly secrets: Readonly<Record<string, string>>;
+  /** Descriptor for the workload's standard input; -1 for an empty one. */
+  readonly stdinFd: number;
+  readonly host: HostClient;
+  readonly flow: FlowAudit;
+  readonly clock: RunClock;
+  /** Takes facts, in order. */
+  push(events: readonly CloudEvent[]): void;
+  /** Takes the workload's output; resolves when there is room for more. */
+  onOutput(stream: "stdout" | "stderr", chunk: Uint8Array): void | Promise<void>;
+}
+
+/** How a run ended. */
+export interface CellRunResult {
+  readonly end: LifecycleEnd;
+  /** Absent when the workload was never executed. */
+  readonly exit: ExitSummary | undefined;
+}
+
+/** See the module. */
+export class CellRun {
+  readonly #options: CellRunOptions;
+  readonly #events: CellEvents;
+  readonly #machine: Lifecycle;
+  readonly #done = Promise.withResolvers<CellRunResult>();
+  readonly #policyDigest: string;
+  #timer: ReturnType<typeof setTimeout> | undefined;
+  #netnsFd = -1;
+  #index = -1;
+  #session: FlowSession | undefined;
+  #exit: ExitSummary | undefined;
+  #cellExit: CellExit | undefined;
+  #startedAtMs: number | undefined;
+
+  /** Nothing is made before {@link CellRun.run}. */
+  constructor(options: CellRunOptions) {
+    const { spec, cellId, runId, source } = options;
+    this.#options = options;
+    this.#events = new CellEvents({ source, cellId, runId, specId: spec.id });
+    this.#policyDigest = policyDigest(makePolicy(spec));
+    const limits = spec.run?.limits;
+    this.#machine = new Lifecycle({
+      graceMs: (limits?.gracefulShutdownSeconds ?? 0) * 1000,
+      ...(limits?.timeoutSeconds === undefined ? {} : { timeoutMs: limits.timeoutSeconds * 1000 }),
+      ...(spec.lifetime.ttlSeconds === undefined ? {} : { ttlMs: spec.lifetime.ttlSeconds * 1000 }),
+      listenerOptional: spec.authority.audit.flow === "best-effort",
+    });
+  }
+
+  /** The number that the flow listener knows the cell by; -1 before its lease. */
+  get index(): number {
+    return this.#index;
+  }
+
+  /** Makes the cell, runs it, removes it. Never rejects: what went wrong is in the result. */
+  async run(): Promise<CellRunResult> {
+    const { host, spec, cellId, runId, secrets, stdinFd } = this.#options;
+    host.listen(cellId, {
+      started: () => this.#onStarted(),
+      output: (stream, chunk) => void this.#onOutput(stream, chunk),
+      exited: (exit) => this.#onExited(exit),
+    });
+    await host.request("open", { cellId, runId, spec, secrets, stdinFd });
+    this.#feed({ kind: "start" });
+    const result = await this.#done.promise;
+    await host.request("close", { cellId });
+    host.forget(cellId);
+    return result;
+  }
+
+  /** Asks the workload to end, and kills it after its grace. */
+  stop(): void {
+    this.#feed({ kind: "stopRequested" });
+  }
+
+  /** Takes a batch of the flow listener; other cells' records in it are left alone. */
+  handleFlows(batch: FlowBatch): void {
+    if (this.#session === undefined) return;
+    const events = this.#session.handleBatch(batch, this.#options.clock.nextId);
+    if (events.length > 0) this.#options.push(events);
+  }
+
+  #feed(input: LifecycleInput): void {
+    const { clock } = this.#options;
+    this.#machine.handle(clock.monotonicMs(), input);
+    for (let output = this.#machine.pollOutput(); output; output = this.#machine.pollOutput()) {
+      this.#perform(output);
+    }
+    clearTimeout(this.#timer);
+    const dueMs = this.#machine.pollTimeout();
+    if (dueMs === undefined) return;
+    const waitMs = Math.max(0, Math.ceil(dueMs - clock.monotonicMs()));
+    this.#timer = setTimeout(() => this.#feed({ kind: "tick" }), Math.min(waitMs, 2 ** 30));
+  }
+
+  #perform(output: LifecycleOutput): void {
+    const { host, cellId } = this.#options;
+    switch (output.kind) {
+      case "phase":
+        return this.#tell(this.#events.phase(this.#stamp(), output.phase, output.detail));
+      case "do":
+        return void this.#attempt(output.step, "step", () => this.#do(output.step));
+      case "undo":
+        return void this.#attempt(output.step, "undo", () => this.#undo(output.step));
+      case "terminate":
+        return void this.#ask(host.request("signal", { cellId, signal: SIGNALS.SIGTERM }));
+      case "kill":
+        return void this.#ask(host.request("kill", { cellId }));
+      case "skipped":
+        return this.#tell(
+          this.#events.phase(
+            this.#stamp(),
+            "preparing",
+            `without ${output.step}: ${output.reason}`,
+          ),
+        );
+      case "destroyed":
+        return this.#onDestroyed(output.end);
+    }
+  }
+
+  async #attempt(step: LifecycleStep, verb: "step" | "undo", work: () => Promise<void>) {
+    try {
+      await work();
+      this.#feed({ kind: verb === "step" ? "stepDone" : "undoDone", step });
+    } catch (error) {
+      const reason = error instanceof Error ? error.message : String(error);
+      this.#feed({ kind: verb === "step" ? "stepFailed" : "undoFailed", step, reason });
+    }
+  }
+
+  async #do(step: LifecycleStep): Promise<void> {
+    if (step === "listener") return await this.#startListener();
+    const { host, cellId } = this.#options;
+    const facts = await host.request("step", { cellId, step: step as HostStep });
+    this.#index = facts.index ?? this.#index;
+    this.#netnsFd = facts.netnsFd ?? this.#netnsFd;
+  }
+
+  async #undo(step: LifecycleStep): Promise<void> {
+    if (step === "listener") return await this.#endListener();
+    const { host, cellId } = this.#options;
+    await host.request("undo", { cellId, step: step as HostStep });
+  }
+
+  async #startListener(): Promise<void> {
+    const { flow, settings, cellId, runId, source } = this.#options;
+    const plan = planNetwork(this.#index, { ipv4: settings.ipv4Pool, ipv6: settings.ipv6Pool });
+    this.#session = new FlowSession({
+      cell: this.#index,
+      cellId,
+      runId,
+      source,
+      policyDigest: this.#policyDigest,
+      cellAddresses: [plan.cellIpv4, plan.cellIpv6],
+    });
+    await flow.watch({
+      cell: this.#index,
+      netnsFd: this.#netnsFd,
+      group: settings.nflogGroup,
+      conntrack: true,
+    });
+  }
+
+  /** Drains the listener, reads the rules' counters, and tells the last of the flows. */
+  async #endListener(): Promise<void> {
+    const session = this.#session;
+    if (session === undefined) return;
+    const { flow, host, cellId, clock } = this.#options;
+    let stats: FlowListenerStats = EMPTY_LISTENER_STATS;
+    let failure: unknown;
+    try {
+      stats = await flow.unwatch(this.#index);
+    } catch (error) {
+      failure = error;
+    }
+    const counters = await host.request("counters", { cellId });
+    const rules = summarizeCounters(counters.rules).map(toRuleCounters);
+    const { backstopDrops } = counters;
+    const end = { stats, rules, backstopDrops, nowMs: clock.nowMs() };
+    this.#options.push(session.finish(end, clock.nextId));
+    this.#session = undefined;
+    if (failure !== undefined) throw failure;
+  }
+
+  async #onOutput(stream: "stdout" | "stderr", chunk: Uint8Array): Promise<void> {
+    const { host, cellId } = this.#options;
+    await this.#options.onOutput(stream, chunk);
+    await this.#ask(host.request("consumed", { cellId, stream, bytes: chunk.length }));
+  }
+
+  #onStarted(): void {
+    this.#startedAtMs = this.#options.clock.monotonicMs();
+    this.#tell(this.#events.started(this.#stamp(), this.#policyDigest));
+  }
+
+  #onExited(exit: CellExit): void {
+    this.#cellExit = exit;
+    this.#feed({ kind: "exited" });
+  }
+
+  /** Told before anything is undone, so that the log has it at the time it happened. */
+  #onDestroyed(end: LifecycleEnd): void {
+    const exit = this.#cellExit;
+    if (exit !== undefined) {
+      this.#exit = classifyExit({
+        record: exit.record,
+        oomKills: exit.oomKills,
+        pidsMaxHits: exit.pidsMaxHits,
+        timedOut: end.timedOut,
+        stopRequested: end.stopRequested,
+      });
+      this.#tellCompleted(this.#exit);
+    }
+    const isClean = end.leftovers.length === 0 && !end.killed;
+    const isGood = this.#exit !== undefined && isSuccess(this.#exit) && end.leftovers.length === 0;
+    this.#tell(this.#events.destroyed(this.#stamp(), isClean, isGood, describeEnd(end)));
+    clearTimeout(this.#timer);
+    this.#done.resolve({ end, exit: this.#exit });
+  }
+
+  #tellCompleted(exit: ExitSummary): void {
+    const startedAt = this.#startedAtMs;
+    this.#tell(this.#events.completed(this.#stamp(), {
+      reason: exit.reason,
+      ...(exit.reason === "lost" ? {} : { exitCode: exit.exitCode }),
+      ...(exit.signal === undefined ? {} : { signal: signalName(exit.signal) }),
+      durationMs: startedAt === undefined
+        ? 0
+        : Math.round(this.#options.clock.monotonicMs() - startedAt),
+    }));
+  }
+
+  #tell(event: CloudEvent): void {
+    this.#options.push([event]);
+  }
+
+  #stamp(): { id: string; time: string } {
+    const { clock } = this.#options;
+    return { id: clock.nextId(), time: new Date(clock.nowMs()).toISOString() };
+  }
+
+  /** For requests whose failure shows elsewhere: a dead worker ends the cell as `lost`. */
+  async #ask(request: Promise<unknown>): Promise<void> {
+    await request.catch(() => undefined);
+  }
+}
+
+function toRuleCounters(summary: RuleCounterSummary): FlowRuleCounters {
+  const { ruleRef } = summary;
+  const denies = /-(default|guard)$/.test(ruleRef);
+  return {
+    ruleRef,
+    verdict: denies ? "drop" : "accept",
+    matchedPackets: Number(summary.matchedPackets),
+    matchedBytes: Number(summary.matchedBytes),
+    loggedPackets: Number(summary.loggedPackets),
+    suppressedPackets: Number(summary.suppressedPackets),
+  };
+}
+
+function describeEnd(end: LifecycleEnd): string | undefined {
+  if (end.failure) return `${end.failure.step}: ${end.failure.reason}`;
+  const left = end.leftovers.map(({ step, reason }) => `${step}: ${reason}`);
+  return left.length === 0 ? undefined : `left behind: ${left.join("; ")}`;
+}

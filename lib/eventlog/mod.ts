@@ -1,0 +1,39 @@
+/**
+ * The event log: the port, and its adapters.
+ *
+ * ```ts
+ * import { EVENT_TYPES, makeEvent } from "#lib/events/mod.ts";
+ * import { MemoryEventLog } from "#lib/eventlog/mod.ts";
+ *
+ * const log = new MemoryEventLog();
+ * const [seq] = await log.append([makeEvent({
+ *   id: "a-1",
+ *   source: "/celld/host-1",
+ *   type: EVENT_TYPES.cellStarted,
+ *   time: "2026-05-16T00:00:00Z",
+ *   data: { cellId: "demo", specId: "demo", runId: "run-1" },
+ * })]);
+ * const [entry] = await log.read({ since: seq - 1 });
+ * if (entry.event.id !== "a-1") throw new Error("unexpected");
+ * await log.close();
+ * ```
+ *
+ * @module
+ */
+export * from "./log.ts";
+export { MemoryEventLog } from "./memory_adapter.ts";
+export {
+  CHECKPOINT_FRAMES,
+  GROUP_EVENTS_MAX,
+  openSqliteLog,
+  type Retention,
+  SqliteEventLog,
+  type SqliteLogOptions,
+} from "./sqlite_adapter.ts";
+export {
+  PROBLEMS_MAX,
+  verifyLog,
+  type VerifyOptions,
+  type VerifyProblem,
+  type VerifyReport,
+} from "./verify_adapter.ts";

@@ -1,0 +1,58 @@
+/**
+ * The bundle is one file that runs anywhere: made here, started in an empty directory.
+ *
+ * @module
+ */
+
+import { assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
+import { bundle } from "../../.ci/bundle.ts";
+import { runProcess } from "#tests/support/subprocess.ts";
+
+/** PATH with the running Deno in front: the bundle's first line asks for `deno`. */
+function pathWithDeno(): string {
+  const folder = Deno.execPath().replace(/\/[^/]+$/, "");
+  return `${folder}:${Deno.env.get("PATH") ?? ""}`;
+}
+
+Deno.test("bundle: one file tells its version and its rules from an empty directory", async (t) => {
+  const folder = await Deno.makeTempDir({ prefix: "celld-bundle-" });
+  try {
+    const file = `${folder}/bin/celld`;
+    await bundle(file);
+    const empty = `${folder}/empty`;
+    await Deno.mkdir(empty);
+    const options = {
+      cwd: empty,
+      clearEnv: true,
+      env: { PATH: pathWithDeno(), HOME: empty, NO_COLOR: "1" },
+    };
+
+    await t.step("celld version", async () => {
+      const outcome = await runProcess([file, "version"], options);
+      assertEquals(outcome.code, 0, outcome.stderr);
+      assertMatch(outcome.stdout, /^celld \d+\.\d+\.\d+/);
+    });
+
+    await t.step("celld policy show prints the ruleset of a spec from standard input", async () => {
+      const spec = JSON.stringify({
+        apiVersion: "cellos.io/v1",
+        kind: "ExecutionCell",
+        spec: {
+          id: "bundled",
+          authority: { egressRules: [{ host: "192.0.2.7", port: 443 }] },
+          run: { argv: ["/bin/true"] },
+        },
+      });
+      const outcome = await runProcess([file, "policy", "show", "-"], { ...options, stdin: spec });
+      assertEquals(outcome.code, 0, outcome.stderr);
+      assertStringIncludes(outcome.stdout, "192.0.2.7");
+    });
+
+    await t.step("nothing is left in the directory", async () => {
+      const names = await Array.fromAsync(Deno.readDir(empty), (entry) => entry.name);
+      assertEquals(names.filter((name) => !name.startsWith(".")), []);
+    });
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+});
