@@ -6,6 +6,7 @@
 
 import { assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { bundle } from "../../.ci/bundle.ts";
+import { kernelTest } from "#tests/support/kernel.ts";
 import { runProcess } from "#tests/support/subprocess.ts";
 
 /** PATH with the running Deno in front: the bundle's first line asks for `deno`. */
@@ -52,6 +53,32 @@ Deno.test("bundle: one file tells its version and its rules from an empty direct
       const names = await Array.fromAsync(Deno.readDir(empty), (entry) => entry.name);
       assertEquals(names.filter((name) => !name.startsWith(".")), []);
     });
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+});
+
+const OFFLINE = JSON.stringify({
+  apiVersion: "cellos.io/v1",
+  kind: "ExecutionCell",
+  spec: { id: "bundled", run: { argv: ["/bin/sh", "-c", "echo inside; exit 7"] } },
+});
+
+kernelTest("bundle: its workers start from the one file and run a cell", ["root"], async () => {
+  const folder = await Deno.makeTempDir({ prefix: "celld-bundle-" });
+  // The cell's own user passes through to its files.
+  await Deno.chmod(folder, 0o711);
+  try {
+    await bundle(`${folder}/celld`);
+    const settings = ["--runtime-dir", `${folder}/run`, "--state-dir", `${folder}/state`];
+    const cgroups = ["--cgroup-parent", `celld-bundle-${Deno.pid}`];
+    const outcome = await runProcess([`${folder}/celld`, ...settings, ...cgroups, "run", "-"], {
+      cwd: folder,
+      env: { PATH: pathWithDeno(), NO_COLOR: "1" },
+      stdin: OFFLINE,
+    });
+    assertEquals(outcome.code, 7, outcome.stderr);
+    assertEquals(outcome.stdout, "inside\n");
   } finally {
     await Deno.remove(folder, { recursive: true });
   }
