@@ -34,6 +34,8 @@ export interface CelldRunOptions {
 export interface CelldRunResult {
   /** Of `celld run`, which is the workload's own where there was one. */
   readonly exitCode: number;
+  /** The signal that ended celld itself; absent where it ended on its own. */
+  readonly signal?: string;
   /** The end of its standard error. */
   readonly stderr: string;
 }
@@ -91,7 +93,8 @@ export async function runCelld(options: CelldRunOptions): Promise<CelldRunResult
       readLines(child.stdout, options.onLine),
     ]);
     deliverEvents(events, options.onEvent);
-    return { exitCode: status.code, stderr };
+    const signal = status.signal === null ? {} : { signal: status.signal };
+    return { exitCode: status.code, ...signal, stderr };
   } finally {
     clearInterval(timer);
     Deno.removeSignalListener("SIGINT", stop);

@@ -30,6 +30,7 @@ import { runCelld, runPaths } from "./celld_run.ts";
 import { LAB, Lab, type WatchedDestination } from "./lab.ts";
 import { type LogFacts, readLogFacts } from "./log_facts.ts";
 import { checkRun, formatChecks, formatTraffic, type RunFacts } from "./summary.ts";
+import { sweepCgroup } from "./sweep.ts";
 import { LiveTable } from "./table.ts";
 
 const EXIT_FAILED = 1;
@@ -151,6 +152,7 @@ async function runAndCheck(surroundings: Surroundings): Promise<number> {
     arrivals: lab.arrivals(),
     uplinkAddresses: [LAB.hostIpv4, LAB.hostIpv6],
     exitCode: result.exitCode,
+    ...(result.signal === undefined ? {} : { signal: result.signal }),
     leftovers: leftovers.filter((line) => !isOtherCgroup(line, cgroupParent)),
   };
   return report(facts, result.stderr, paint);
@@ -194,6 +196,7 @@ async function main(): Promise<number> {
   const paint = choosePaint({ isTerminal: Deno.stdout.isTerminal(), env: Deno.env.toObject() });
   const specPath = new URL("../examples/demo.yaml", import.meta.url).pathname;
   const directory = Deno.makeTempDirSync({ prefix: "celld-demo-" });
+  const cgroupParent = `celld-demo-${Deno.pid}`;
   // The workload's own user passes through to its cell's files.
   Deno.chmodSync(directory, 0o711);
   try {
@@ -203,9 +206,9 @@ async function main(): Promise<number> {
       `A machine and an internet, made of namespaces: nothing here leaves this computer.\n` +
         `celld run examples/demo.yaml, its egress rules against what it tries:\n\n`,
     );
-    const cgroupParent = `celld-demo-${Deno.pid}`;
     return await runAndCheck({ lab, directory, cgroupParent, specPath, paint });
   } finally {
+    await sweepCgroup(cgroupParent);
     Deno.removeSync(directory, { recursive: true });
   }
 }

@@ -17,10 +17,18 @@ export * from "./errno.ts";
 export * from "./eventfd.ts";
 export * from "./fd.ts";
 export * from "./file.ts";
-export * from "./netlink/mod.ts";
 export * from "./inotify.ts";
 export * from "./memory_file.ts";
+export * from "./netlink/mod.ts";
 export * from "./pipe.ts";
 export * from "./process/mod.ts";
 export * from "./socket/mod.ts";
-export * from "./syscall.ts";
+export {
+  call,
+  NR,
+  syscall,
+  syscall64,
+  type SyscallName,
+  syscallNonblocking,
+  withScratch,
+} from "./syscall.ts";

@@ -153,6 +153,16 @@ export class Lifecycle {
     return this.#phase;
   }
 
+  /** Whether a bound of time is why the cell ends. */
+  get timedOut(): boolean {
+    return this.#timeoutSource !== undefined;
+  }
+
+  /** Whether somebody's wish is why the cell ends. */
+  get stopRequested(): boolean {
+    return this.#stopRequested;
+  }
+
   /** Takes what happened; `nowMs` is monotonic. */
   handle(nowMs: number, input: LifecycleInput): void {
     if (this.#phase === "destroyed") return;

@@ -33,7 +33,6 @@ import type { CloudEvent, FlowRuleCounters } from "#lib/events/mod.ts";
 import {
   EMPTY_LISTENER_STATS,
   type FlowAudit,
-  type FlowBatch,
   type FlowListenerStats,
   FlowSession,
 } from "#lib/flow/mod.ts";
@@ -65,6 +64,8 @@ export interface CellRunOptions {
   readonly clock: RunClock;
   /** Takes facts, in order. */
   push(events: readonly CloudEvent[]): void;
+  /** Told the number that the flow listener knows the cell by, once it has one. */
+  onIndex(index: number): void;
   /** Takes the workload's output; resolves when there is room for more. */
   onOutput(stream: "stdout" | "stderr", chunk: Uint8Array): void | Promise<void>;
 }
@@ -88,7 +89,6 @@ export class CellRun {
   #index = -1;
   #session: FlowSession | undefined;
   #exit: ExitSummary | undefined;
-  #cellExit: CellExit | undefined;
   #startedAtMs: number | undefined;
 
   /** Nothing is made before {@link CellRun.run}. */
@@ -132,11 +132,9 @@ export class CellRun {
     this.#feed({ kind: "stopRequested" });
   }
 
-  /** Takes a batch of the flow listener; other cells' records in it are left alone. */
-  handleFlows(batch: FlowBatch): void {
-    if (this.#session === undefined) return;
-    const events = this.#session.handleBatch(batch, this.#options.clock.nextId);
-    if (events.length > 0) this.#options.push(events);
+  /** Makes events of the cell's flow records; there while its listener is. */
+  get session(): FlowSession | undefined {
+    return this.#session;
   }
 
   #feed(input: LifecycleInput): void {
@@ -192,7 +190,10 @@ export class CellRun {
     if (step === "listener") return await this.#startListener();
     const { host, cellId } = this.#options;
     const facts = await host.request("step", { cellId, step: step as HostStep });
-    this.#index = facts.index ?? this.#index;
+    if (facts.index !== undefined) {
+      this.#index = facts.index;
+      this.#options.onIndex(facts.index);
+    }
     this.#netnsFd = facts.netnsFd ?? this.#netnsFd;
   }
 
@@ -254,23 +255,20 @@ export class CellRun {
   }
 
   #onExited(exit: CellExit): void {
-    this.#cellExit = exit;
+    // A dead host worker says "lost" for a cell that has told its end already.
+    if (this.#exit !== undefined) return;
+    this.#exit = classifyExit({
+      record: exit.record,
+      oomKills: exit.oomKills,
+      pidsMaxHits: exit.pidsMaxHits,
+      timedOut: this.#machine.timedOut,
+      stopRequested: this.#machine.stopRequested,
+    });
+    this.#tellCompleted(this.#exit);
     this.#feed({ kind: "exited" });
   }
 
-  /** Told before anything is undone, so that the log has it at the time it happened. */
   #onDestroyed(end: LifecycleEnd): void {
-    const exit = this.#cellExit;
-    if (exit !== undefined) {
-      this.#exit = classifyExit({
-        record: exit.record,
-        oomKills: exit.oomKills,
-        pidsMaxHits: exit.pidsMaxHits,
-        timedOut: end.timedOut,
-        stopRequested: end.stopRequested,
-      });
-      this.#tellCompleted(this.#exit);
-    }
     const isClean = end.leftovers.length === 0 && !end.killed;
     const isGood = this.#exit !== undefined && isSuccess(this.#exit) && end.leftovers.length === 0;
     this.#tell(this.#events.destroyed(this.#stamp(), isClean, isGood, describeEnd(end)));

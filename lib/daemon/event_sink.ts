@@ -2,7 +2,7 @@
  * Brings facts to the event log, in order, and keeps them while the log is away.
  *
  *   push ──▶ queue ──append──▶ log ──▶ onAppended (in order, with the sequence)
- *              │ full: the newest are counted, and told as one gap event
+ *              │ full: the newest are counted, and told as gap events
  *              ▼ append fails: wait, try the same events again
  *
  * Ids are unique and the log ignores one that it has, so trying again never doubles a fact.
@@ -21,6 +21,9 @@ const APPEND_EVENTS_MAX = 512;
 /** Pause between two tries while the log refuses, in milliseconds. */
 const RETRY_MS = 200;
 
+/** Above this many waiting facts, sources that can wait are asked to. */
+const EVENTS_HIGH_WATER = 8192;
+
 /** What the owner of a sink is told. */
 export interface EventSinkOptions {
   readonly log: EventLog;
@@ -28,41 +31,40 @@ export interface EventSinkOptions {
   onAppended(event: CloudEvent, seq: number): void;
   /** Called at the first failure of a row of failures. */
   onUnavailable(error: Error): void;
-  /** Makes the event that tells how many facts found no place. */
-  makeGapEvent(lost: number): CloudEvent;
-  /** Called when the queue first overflows: audit can no longer be complete. */
-  onOverflow(): void;
+  /** Called for each fact that finds no place: audit can no longer be complete. */
+  onLost(event: CloudEvent): void;
+  /** Takes the events that tell of what was lost since the last call; empty when nothing was. */
+  takeGapEvents(): CloudEvent[];
 }
 
 /** See the module. */
 export class EventSink {
   readonly #options: EventSinkOptions;
   #pending: CloudEvent[] = [];
-  #lost = 0;
   #isFailing = false;
+  #isStopped = false;
   #pump: Promise<void> | undefined;
+  #room: PromiseWithResolvers<void> | undefined;
 
   /** The sink does not own the log: close that after {@link EventSink.flush}. */
   constructor(options: EventSinkOptions) {
     this.#options = options;
   }
 
-  /** Facts that found no place so far and are not told yet. */
-  get lostCount(): number {
-    return this.#lost;
-  }
-
   /** Takes facts; never fails and never waits. */
   push(events: readonly CloudEvent[]): void {
     for (const event of events) {
-      if (this.#pending.length >= EVENTS_PENDING_MAX) {
-        if (this.#lost === 0) this.#options.onOverflow();
-        this.#lost += 1;
-      } else {
-        this.#pending.push(event);
-      }
+      if (this.#pending.length < EVENTS_PENDING_MAX) this.#pending.push(event);
+      else this.#options.onLost(event);
     }
-    this.#pump ??= this.#run();
+    if (events.length > 0) this.#pump ??= this.#run();
+  }
+
+  /** For a source that can wait: settles when there is room, undefined when there is now. */
+  ready(): Promise<void> | undefined {
+    if (this.#pending.length < EVENTS_HIGH_WATER) return undefined;
+    this.#room ??= Promise.withResolvers<void>();
+    return this.#room.promise;
   }
 
   /**
@@ -71,32 +73,26 @@ export class EventSink {
    * @param timeoutMs Then it gives up and returns how many facts are not durable.
    */
   async flush(timeoutMs: number): Promise<number> {
-    const deadline = performance.now() + timeoutMs;
-    while (this.#pump && performance.now() < deadline) {
-      let timer: ReturnType<typeof setTimeout> | undefined;
-      const patience = new Promise<void>((resolve) => {
-        timer = setTimeout(resolve, Math.max(1, deadline - performance.now()));
-      });
-      await Promise.race([this.#pump, patience]);
-      clearTimeout(timer);
-    }
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    const patience = new Promise<void>((resolve) => timer = setTimeout(resolve, timeoutMs));
+    await Promise.race([this.#pump, patience]);
+    clearTimeout(timer);
     this.#isStopped = this.#pump !== undefined;
-    return this.#pending.length + this.#lost;
+    return this.#pending.length;
   }
-
-  #isStopped = false;
 
   async #run(): Promise<void> {
     // Let one turn's facts gather: they share a transaction.
     await Promise.resolve();
-    while ((this.#pending.length > 0 || this.#lost > 0) && !this.#isStopped) {
-      if (this.#pending.length === 0) this.#tellGap();
+    while (this.#pending.length > 0 && !this.#isStopped) {
       const batch = this.#pending.slice(0, APPEND_EVENTS_MAX);
       try {
         const seqs = await this.#options.log.append(batch);
         this.#isFailing = false;
         this.#pending.splice(0, batch.length);
         batch.forEach((event, index) => this.#options.onAppended(event, seqs[index]!));
+        if (this.#pending.length === 0) this.#pending.push(...this.#options.takeGapEvents());
+        if (this.#pending.length < EVENTS_HIGH_WATER) this.#letIn();
       } catch (error) {
         if (!this.#isFailing) this.#options.onUnavailable(error as Error);
         this.#isFailing = true;
@@ -104,11 +100,11 @@ export class EventSink {
       }
     }
     this.#pump = undefined;
+    this.#letIn();
   }
 
-  #tellGap(): void {
-    const lost = this.#lost;
-    this.#lost = 0;
-    this.#pending.push(this.#options.makeGapEvent(lost));
+  #letIn(): void {
+    this.#room?.resolve();
+    this.#room = undefined;
   }
 }

@@ -9,14 +9,11 @@
  * @module
  */
 import { CellEvents, type CellSpec } from "#lib/cell/mod.ts";
-import { HostClient } from "#lib/cell/host.ts";
-import { type CloudEvent, EVENT_TYPES, makeEvent } from "#lib/events/mod.ts";
 import { type EventLog, openSqliteLog } from "#lib/eventlog/mod.ts";
-import { FlowAudit } from "#lib/flow/mod.ts";
 import { signalName } from "#ffi/mod.ts";
-import { CellRun, type CellRunResult, type RunClock } from "./cell_run.ts";
+import { CellHost } from "./cell_host.ts";
+import type { CellRunResult, RunClock } from "./cell_run.ts";
 import { logPath, type Settings } from "./config.ts";
-import { EventSink } from "./event_sink.ts";
 import type { RunCellOptions, RunCellResult } from "./ports.ts";
 
 /** How long the last facts may take to become durable, in milliseconds. */
@@ -56,47 +53,34 @@ async function runWithLog(
   log: EventLog,
   secrets: Readonly<Record<string, string>>,
 ): Promise<RunCellResult> {
-  const { spec, settings } = options;
+  const { spec } = options;
   const clock = SYSTEM_CLOCK;
   const source = `/celld/${Deno.hostname()}`;
   const cellId = makeCellId(spec.id, clock.nextId());
   const runId = clock.nextId();
-  const stopping = new AbortController();
-  const sink = makeSink(options, log, { source, cellId, runId }, stopping);
   const events = new CellEvents({ source, cellId, runId, specId: spec.id });
   await admit(options, log, events, clock);
 
-  const { host, flow } = await startWorkers(settings);
+  const host = await startHost(options, log, source);
   try {
-    const removed = await host.request("recover", null);
-    if (removed.length > 0) sink.push([recoveredEvent(source, removed, clock)]);
-    const run = new CellRun({
+    await host.recover();
+    const run = host.prepare({
       spec,
       cellId,
       runId,
-      settings,
-      source,
       secrets,
       stdinFd: options.stdinMode === "inherit" ? 0 : -1,
-      host,
-      flow,
-      clock,
-      push: (facts) => sink.push(facts),
       onOutput: (stream, chunk) => options.onOutput(stream, chunk),
     });
-    flow.onBatch = (batch) => run.handleFlows(batch);
-    flow.onGone = () => stopping.abort();
     const stop = () => run.stop();
-    const wantsStop = AbortSignal.any([options.signal, stopping.signal]);
-    wantsStop.addEventListener("abort", stop, { once: true });
-    const running = run.run();
-    if (wantsStop.aborted) stop();
+    options.signal.addEventListener("abort", stop, { once: true });
+    const running = host.run(run);
+    if (options.signal.aborted) stop();
     const result = await running;
-    wantsStop.removeEventListener("abort", stop);
-    await flushOrThrow(sink);
+    options.signal.removeEventListener("abort", stop);
+    await flushOrThrow(host);
     return toResult(result, cellId, runId);
   } finally {
-    await flow.stop();
     await host.stop();
   }
 }
@@ -132,79 +116,31 @@ async function admit(
   }
 }
 
-async function startWorkers(settings: Settings): Promise<{ host: HostClient; flow: FlowAudit }> {
-  const [host, flow] = await Promise.allSettled([
-    HostClient.start({
-      runtimeDir: settings.runtimeDir,
-      stateDir: settings.stateDir,
-      cgroupParent: settings.cgroupParent,
-      nflogGroup: settings.nflogGroup,
-      pools: { ipv4: settings.ipv4Pool, ipv6: settings.ipv6Pool },
-    }),
-    FlowAudit.start(),
-  ]);
-  if (host.status === "fulfilled" && flow.status === "fulfilled") {
-    return { host: host.value, flow: flow.value };
-  }
-  if (host.status === "fulfilled") await host.value.stop();
-  if (flow.status === "fulfilled") await flow.value.stop();
-  const failed = [host, flow].find((it) => it.status === "rejected") as PromiseRejectedResult;
-  throw new RunError(`Cannot use this host: ${reasonOf(failed.reason)} (see celld doctor)`, {
-    cause: failed.reason,
-  });
-}
-
-function makeSink(
+async function startHost(
   options: RunCellOptions,
   log: EventLog,
-  ids: { source: string; cellId: string; runId: string },
-  stopping: AbortController,
-): EventSink {
-  return new EventSink({
-    log,
-    onAppended: (event, seq) => options.onEvent(event, seq),
-    onUnavailable: (error) => options.onWarning?.(`The event log refuses: ${error.message}`),
-    onOverflow: () => stopping.abort(),
-    makeGapEvent: (lost) => {
-      const time = new Date().toISOString();
-      const { source, cellId, runId } = ids;
-      return makeEvent({
-        id: crypto.randomUUID(),
-        source,
-        type: EVENT_TYPES.flowGap,
-        subject: `cell:${cellId}`,
-        time,
-        data: {
-          cellId,
-          runId,
-          lost,
-          sequenceLost: 0,
-          socketDrops: 0,
-          from: time,
-          to: time,
-          cause: "log-unavailable",
-        },
-      });
-    },
-  });
+  source: string,
+): Promise<CellHost> {
+  try {
+    return await CellHost.start({
+      settings: options.settings,
+      log,
+      source,
+      clock: SYSTEM_CLOCK,
+      onAppended: (event, seq) => options.onEvent(event, seq),
+      onWarning: (text) => options.onWarning?.(text),
+    });
+  } catch (cause) {
+    throw new RunError(`Cannot use this host: ${reasonOf(cause)} (see celld doctor)`, { cause });
+  }
 }
 
-async function flushOrThrow(sink: EventSink): Promise<void> {
-  const left = await sink.flush(FLUSH_TIMEOUT_MS);
+async function flushOrThrow(host: CellHost): Promise<void> {
+  const left = await host.flush(FLUSH_TIMEOUT_MS);
   if (left === 0) return;
   throw new RunError(
     `Cannot keep the record: ${left} events are not durable after ${FLUSH_TIMEOUT_MS / 1000} s`,
   );
-}
-
-function recoveredEvent(source: string, removed: readonly string[], clock: RunClock): CloudEvent {
-  return makeEvent({
-    id: clock.nextId(),
-    source,
-    type: EVENT_TYPES.hostRecovered,
-    time: new Date(clock.nowMs()).toISOString(),
-    data: { host: Deno.hostname(), adopted: [], removed: [...removed] },
-  });
 }
 
 function toResult({ end, exit }: CellRunResult, cellId: string, runId: string): RunCellResult {

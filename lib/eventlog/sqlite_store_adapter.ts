@@ -240,8 +240,8 @@ function inspect(paths: LogPaths): LogHead | undefined {
     return undefined;
   }
   if (headFile.head === undefined) throw damaged(paths.head, headFile.problems.join("; "));
-  if (fileSize(paths.database) === undefined) {
-    throw damaged(paths.database, "the file is missing, and a head file is there");
+  if ((fileSize(paths.database) ?? 0) === 0) {
+    throw damaged(paths.database, "the file is missing or empty, and a head file is there");
   }
   if (sums === undefined) throw damaged(paths.sums, "the file is missing");
   if (sums === "damaged") throw damaged(paths.sums, "it is not as it was written");

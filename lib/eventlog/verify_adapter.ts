@@ -105,7 +105,7 @@ export async function verifyLog(path: string, options: VerifyOptions = {}): Prom
   await lock?.acquire(options.lockTimeoutMs ?? LOCK_TIMEOUT_MS);
   const raw = cleanup.use(new RawDatabase(paths.database));
   const head = compareFiles(findings, paths, raw);
-  const database = openSnapshot(findings, paths);
+  const database = openSnapshot(findings, paths, raw);
   lock?.release();
   if (database !== undefined) {
     cleanup.adopt(database, (opened) => opened.close());
@@ -122,6 +122,7 @@ class Findings {
   firstSeq = 0;
   last: { seq: number; hash: string } = { seq: 0, hash: "" };
   pages = 0;
+  isFirstPageWhole = true;
   readonly #problems: VerifyProblem[] = [];
   #count = 0;
 
@@ -216,13 +217,24 @@ function comparePages(
       );
       findings.pages++;
       if (state === "next" || (state === "settled" && !mustBeCopied)) continue;
+      if (page === 1) findings.isFirstPageWhole = false;
       findings.add({ where: "database", page, message: `page ${page} is not as it was written` });
     }
   }
 }
 
 /** Opens the database and fixes what it shows, while writers still wait. */
-function openSnapshot(findings: Findings, paths: LogPaths): DatabaseSync | undefined {
+function openSnapshot(
+  findings: Findings,
+  paths: LogPaths,
+  raw: RawDatabase,
+): DatabaseSync | undefined {
+  // SQLite, even when it only reads, deletes the write-ahead log of a database that it takes for
+  // empty: where the first page is damaged it is kept away, and the rows are not followed.
+  if (!findings.isFirstPageWhole || raw.sizeBytes < PAGE_SIZE) {
+    findings.notes.push("the entries were not followed: the first page is damaged");
+    return undefined;
+  }
   let database: DatabaseSync | undefined;
   try {
     database = new DatabaseSync(paths.database, { readOnly: true, timeout: 1000 });

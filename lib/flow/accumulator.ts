@@ -18,7 +18,11 @@ export class FlowAccumulator {
   readonly #tuples: TupleTable;
   #overflow = 0;
 
-  /** @param flowsMax The bound. */
+  /**
+   * Starts empty.
+   *
+   * @param flowsMax The bound.
+   */
   constructor(flowsMax: number = ACCUMULATOR_FLOWS_MAX) {
     this.#tuples = new TupleTable({ max: flowsMax, evicts: false });
   }

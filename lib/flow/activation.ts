@@ -31,7 +31,9 @@ export type Environment = Readonly<Record<string, string | undefined>>;
 
 /** Who the flows belong to; stamped into each decision. */
 export interface FlowIdentity {
+  /** The cell. */
   readonly cellId: string;
+  /** The run of the cell. */
   readonly runId: string;
   /** `sha256:…` of the policy in force. */
   readonly policyDigest?: string;
@@ -47,6 +49,7 @@ export interface FlowIdentity {
 export interface FlowActivation extends FlowIdentity {
   /** The nflog group to bind, as in the ruleset's `log group`. */
   readonly nflogGroup: number;
+  /** Where the facts come from. */
   readonly backend: FlowBackend;
 }
 

@@ -31,13 +31,18 @@ const WORKER_ANSWER_MS = 10_000;
 
 /** The listener of a cell could not start or end as it should. */
 export class FlowListenerError extends Error {
+  /** For logs. */
   override name = "FlowListenerError";
   /** What failed. */
   readonly step: ListenStep | "unwatch" | "worker";
   /** Kernel name of the error, such as `EPERM`; `EBUSY` for a taken group. */
   readonly code: string;
 
-  /** @param cell The cell's number. */
+  /**
+   * Takes the failure as the worker told it.
+   *
+   * @param cell The cell's number.
+   */
   constructor(cell: number, failure: WireFailure) {
     super(`Cannot listen to cell ${cell} (${failure.step}): ${failure.message}`);
     this.step = failure.step;
@@ -47,6 +52,7 @@ export class FlowListenerError extends Error {
 
 /** The worker's thread ended, or one cell's listener did. */
 export class FlowAuditGoneError extends Error {
+  /** For logs. */
   override name = "FlowAuditGoneError";
   /** The cell whose listener broke; absent when the whole worker is gone. */
   readonly cell: number | undefined;
@@ -66,9 +72,13 @@ interface OpenOrder {
 
 /** The part of a worker that is used here; tests give their own. */
 export interface FlowWorkerLike {
+  /** Called with each message. */
   onmessage: ((event: MessageEvent) => void) | null;
+  /** Called when the thread failed. */
   onerror: ((event: ErrorEvent) => void) | null;
+  /** Sends a message. */
   postMessage(message: unknown): void;
+  /** Ends the thread. */
   terminate(): void;
 }
 

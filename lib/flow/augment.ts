@@ -25,6 +25,7 @@ export interface AugmentSkip {
 
 /** The outcome. */
 export interface AugmentResult {
+  /** The ruleset with its insertions. */
   readonly text: string;
   /** Rules that now log. */
   readonly augmented: number;

@@ -38,9 +38,13 @@ export const IP_PROTOCOL = { icmp: 1, tcp: 6, udp: 17, icmp6: 58 } as const;
 
 /** A connection's 5-tuple. */
 export interface FlowKey {
+  /** Source address. */
   readonly srcAddr: string;
+  /** Source port. */
   readonly srcPort: number;
+  /** Destination address. */
   readonly dstAddr: string;
+  /** Destination port. */
   readonly dstPort: number;
   /** IANA protocol number. */
   readonly protocol: number;

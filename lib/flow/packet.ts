@@ -44,9 +44,13 @@ const NEXT_SHIM6 = 140;
 
 /** What a packet says of its flow; absent is what the captured bytes do not tell. */
 export interface FlowAttribution {
+  /** Source address. */
   readonly srcAddr?: string;
+  /** Source port, of TCP and UDP. */
   readonly srcPort?: number;
+  /** Destination address. */
   readonly dstAddr?: string;
+  /** Destination port, of TCP and UDP. */
   readonly dstPort?: number;
   /** `tcp`, `udp`, `icmp`, `icmp6`. */
   readonly protocol?: string;

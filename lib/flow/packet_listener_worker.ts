@@ -1,8 +1,7 @@
 /**
  * The packet log of one cell: its socket, and the accounting of what did not arrive.
  *
- * The socket is made inside the cell's network namespace and stays there for life. Each logged
- * packet becomes one packed record, without making an object. Loss is told in records of its own,
+ * The socket is made inside the cell's network namespace and stays there for life. Loss is told in records of its own,
  * at most one in {@link LOSS_INTERVAL_MS}, and always before the listener ends.
  *
  * @module
@@ -11,7 +10,6 @@ import {
   bindNflogGroup,
   NetlinkConn,
   type NetlinkReceiver,
-  NflogCursor,
   NO_DATAGRAM,
   OVERRUN,
   readFileIn,
@@ -20,10 +18,8 @@ import {
   withNetns,
 } from "#ffi/mod.ts";
 import type { BatchSink } from "./batch_sink.ts";
-import { writeFlowKey } from "./packet.ts";
-import { PREFIX_FOREIGN, PREFIX_OVERFLOW } from "./prefix.ts";
-import { SequenceTracker } from "./sequence.ts";
-import { EMPTY_LISTENER_STATS, type FlowListenerStats } from "./stats.ts";
+import { PacketDecoder } from "./packet_decoder_worker.ts";
+import type { FlowListenerStats } from "./stats.ts";
 
 /** Room for packets while nobody reads: some 40 000 of them in batches. */
 const SOCKET_BYTES = 8 * 1024 * 1024;
@@ -42,13 +38,8 @@ export class PacketListener {
   readonly #conn: NetlinkConn;
   readonly #sink: BatchSink;
   readonly #receiver: NetlinkReceiver;
-  readonly #cursor = new NflogCursor();
-  readonly #tracker = new SequenceTracker();
+  readonly #decoder: PacketDecoder;
   readonly #inode: number;
-  #datagrams = 0;
-  #seen = 0;
-  #foreign = 0;
-  #prefixOverflow = 0;
   #overran = false;
   /** Since when loss may have happened that is not told. */
   #lossFromMs: number;
@@ -70,6 +61,7 @@ export class PacketListener {
     this.#group = options.group;
     this.#netns = options.netns;
     this.#sink = sink;
+    this.#decoder = new PacketDecoder(options.cell, sink);
     this.#receiver = receiver;
     this.#lossFromMs = options.nowMs;
     this.#conn = withNetns(options.netns, () => NetlinkConn.open("netfilter"));
@@ -126,18 +118,7 @@ export class PacketListener {
 
   /** The counters so far; those of ends of connections are 0 here. */
   stats(): FlowListenerStats {
-    return {
-      ...EMPTY_LISTENER_STATS,
-      datagrams: this.#datagrams,
-      packets: this.#tracker.seen,
-      seen: this.#seen,
-      lost: this.#tracker.lost,
-      sequenceLost: this.#tracker.sequenceLost,
-      socketDrops: this.#tracker.socketDrops,
-      decodeFailed: this.#cursor.malformed,
-      foreign: this.#foreign,
-      prefixOverflow: this.#prefixOverflow,
-    };
+    return this.#decoder.stats();
   }
 
   #drain(nowMs: number, datagramsMax: number): void {
@@ -171,29 +152,12 @@ export class PacketListener {
   }
 
   #handleDatagram(bytes: Uint8Array, sizeBytes: number, nowMs: number): void {
-    const cursor = this.#cursor;
-    this.#datagrams += 1;
-    cursor.reset(bytes, sizeBytes);
-    while (cursor.next()) {
-      if (cursor.sequence < 0) this.#tracker.observeUnnumbered();
-      else if (this.#tracker.observe(cursor.sequence) > 0) this.#hasLoss = true;
-      const prefix = this.#sink.prefixes.intern(bytes, cursor.prefixStart, cursor.prefixLength);
-      if (prefix === PREFIX_FOREIGN) {
-        this.#foreign += 1;
-        continue;
-      }
-      if (prefix === PREFIX_OVERFLOW) this.#prefixOverflow += 1;
-      this.#seen += 1;
-      const writer = this.#sink.reserve();
-      writeFlowKey(bytes, cursor.payloadStart, cursor.payloadLength, writer.bytes, writer.keyAt);
-      const verdict = this.#sink.prefixes.lastVerdict;
-      writer.commitDecision(this.#cell, cursor.sequence >>> 0, prefix, verdict, nowMs);
-    }
+    if (this.#decoder.handleDatagram(bytes, sizeBytes, nowMs)) this.#hasLoss = true;
   }
 
   #tellLoss(nowMs: number, isFinal: boolean): void {
     this.#hasLoss = false;
-    const gap = this.#tracker.takeGap(true);
+    const gap = this.#decoder.tracker.takeGap(true);
     if (gap === undefined && !isFinal) return;
     if (gap !== undefined) {
       const times = { fromMs: this.#lossFromMs, toMs: nowMs };
@@ -206,6 +170,6 @@ export class PacketListener {
   #readDrops(): void {
     const text = withNetns(this.#netns, () => readFileIn("/proc/thread-self/net/netlink"));
     const drops = readNetlinkDrops(text, this.#inode);
-    if (drops !== undefined) this.#tracker.observeDrops(drops);
+    if (drops !== undefined) this.#decoder.tracker.observeDrops(drops);
   }
 }

@@ -20,6 +20,7 @@ export type VerdictCode = (typeof VERDICT)[keyof typeof VERDICT];
 
 /** A prefix taken apart. */
 export interface LogPrefix {
+  /** What became of the packet. */
   readonly verdict: VerdictCode;
   /** The rule that logged, such as `egress[0]`; absent for a bare verdict. */
   readonly ruleRef?: string;
@@ -54,7 +55,7 @@ export function formatLogPrefix(ruleRef: string, verdict: "accept" | "drop"): st
 /** Different prefixes that a table numbers; rulesets are ours, so this is far above need. */
 export const PREFIXES_MAX = 16384;
 /** The number of a prefix that is not ours. */
-export const PREFIX_FOREIGN = -1;
+export const PREFIX_FOREIGN: number = -1;
 /** The number of a prefix of ours that found the table full: its rule is not known. */
 export const PREFIX_OVERFLOW = 0;
 
@@ -71,7 +72,11 @@ export class PrefixTable {
   readonly #texts: string[] = [LOG_PREFIX_BASE];
   #last = 0;
 
-  /** @param max Entries, foreign ones included. */
+  /**
+   * Starts empty.
+   *
+   * @param max Entries, foreign ones included.
+   */
   constructor(max: number = PREFIXES_MAX) {
     this.#max = max;
   }

@@ -47,9 +47,13 @@ const COUNTERS = 72;
 
 /** Packets and bytes of both directions, seen from the opener. */
 export interface FlowCounts {
+  /** Packets from the opener. */
   readonly packetsOut: number;
+  /** Bytes from the opener, headers included. */
   readonly bytesOut: number;
+  /** Packets to the opener. */
   readonly packetsIn: number;
+  /** Bytes to the opener, headers included. */
   readonly bytesIn: number;
 }
 
@@ -60,7 +64,11 @@ export class RecordWriter {
   #view: DataView<ArrayBuffer>;
   #count = 0;
 
-  /** @param recordsMax Records of a batch. */
+  /**
+   * Starts an empty batch.
+   *
+   * @param recordsMax Records of a batch.
+   */
   constructor(recordsMax: number = BATCH_RECORDS_MAX) {
     this.#max = recordsMax;
     this.#bytes = new Uint8Array(recordsMax * RECORD_BYTES);

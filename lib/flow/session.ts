@@ -62,7 +62,7 @@ export interface FlowSessionContext extends FlowIdentity {
 
 /** What the end of a session is told. */
 export interface FlowSessionEnd {
-  /** What the listener counted. */
+  /** What the listener counted; all zero when it died with its counters. */
   readonly stats: FlowListenerStats;
   /** What the ruleset counted, read after the listener was drained. */
   readonly rules: readonly FlowRuleCounters[];
@@ -89,6 +89,8 @@ export class FlowSession {
   readonly #ruleByText = new Map<string, number>();
   #eventsEmitted = 0;
   #repeats = 0;
+  /** Decision records that came here: the truth even when a listener died with its counters. */
+  #seen = 0;
   #decisionsLost = 0;
   #lastMs = 0;
 
@@ -123,7 +125,7 @@ export class FlowSession {
     for (let index = 0; index < reader.count; index++) {
       reader.seek(index);
       if (reader.cell !== this.#context.cell) continue;
-      const event = this.#handleRecord(reader, batch.prefixes, nextId);
+      const event = this.handleRecord(reader, batch.prefixes, nextId);
       if (event !== undefined) events.push(event);
     }
     return events;
@@ -145,7 +147,7 @@ export class FlowSession {
   finish(end: FlowSessionEnd, nextId: NextId): CloudEvent[] {
     const events: CloudEvent[] = [];
     const logged = end.rules.reduce((sum, rule) => sum + rule.loggedPackets, 0);
-    const untold = logged - end.stats.seen - this.#decisionsLost;
+    const untold = logged - this.#seen - this.#decisionsLost;
     if (untold > 0) {
       const fromMs = this.#lastMs === 0 ? end.nowMs : this.#lastMs;
       events.push(
@@ -156,7 +158,7 @@ export class FlowSession {
       ...this.#ids(),
       rules: end.rules,
       listener: {
-        seen: end.stats.seen,
+        seen: this.#seen,
         lost: this.#decisionsLost,
         decodeFailed: end.stats.decodeFailed,
         foreign: end.stats.foreign,
@@ -167,7 +169,11 @@ export class FlowSession {
     return events;
   }
 
-  #handleRecord(
+  /**
+   * The event that one record stands for, for a caller that has found out whose it is; undefined
+   * where it tells nothing new.
+   */
+  handleRecord(
     reader: RecordReader,
     prefixes: readonly string[],
     nextId: NextId,
@@ -190,6 +196,7 @@ export class FlowSession {
     prefixes: readonly string[],
     nextId: NextId,
   ): CloudEvent | undefined {
+    this.#seen += 1;
     const text = prefixes[reader.prefix];
     const rule = this.#ruleIndex(text);
     if (this.#isRepeat(reader, rule)) {

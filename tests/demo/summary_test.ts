@@ -230,6 +230,10 @@ const WRONG: readonly [string, Partial<RunFacts>, string][] = [
   ],
   ["a broken chain", { logFault: "row 2 does not follow row 1" }, "row 2 does not follow row 1"],
   ["another exit code", { exitCode: 3 }, "exit code: 3"],
+  ["a celld that crashed after all was done", {
+    exitCode: 139,
+    signal: "SIGSEGV",
+  }, "celld itself was ended by SIGSEGV"],
   ["a link that stayed", { leftovers: ["links: + ce0"] }, "links: + ce0"],
 ];
 

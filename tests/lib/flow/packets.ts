@@ -47,3 +47,26 @@ export function attribute(type: number, value: Uint8Array | number[]): number[] 
 export function cString(text: string): number[] {
   return [...new TextEncoder().encode(text), 0];
 }
+
+/** One nflog packet message with its headers; `sequence` as the kernel numbers it. */
+export function nflogMessage(
+  o: { prefix: string; payload: Uint8Array; sequence?: number },
+): number[] {
+  const { prefix, payload, sequence } = o;
+  const numbered = sequence === undefined ? [] : attribute(12, [
+    sequence >>> 24,
+    sequence >>> 16 & 255,
+    sequence >>> 8 & 255,
+    sequence & 255,
+  ]);
+  const attributes = [
+    ...attribute(1, [8, 0, 3, 0]),
+    ...attribute(10, cString(prefix)),
+    ...attribute(5, [0, 0, 0, 2]),
+    ...numbered,
+    ...attribute(9, payload),
+  ];
+  const length = 20 + attributes.length;
+  const header = [length & 255, length >> 8, 0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+  return [...header, 2, 0, 0, 100, ...attributes];
+}

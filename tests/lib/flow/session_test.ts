@@ -266,3 +266,21 @@ Deno.test("session: lost ends of flows are told, and are no lost decisions", () 
   const events = target.finish(end, ids());
   assertEquals((events[0].data as FlowCountersData).listener.lost, 0);
 });
+
+Deno.test("session: a listener that died with its counters makes no loss of what it had told", () => {
+  const target = session();
+  play(target, new Script().decision(ALLOW, tcp(1)).decision(ALLOW, tcp(2)));
+  const rules = [{
+    ruleRef: "egress[0]",
+    verdict: "accept" as const,
+    matchedPackets: 5,
+    matchedBytes: 500,
+    loggedPackets: 5,
+    suppressedPackets: 0,
+  }];
+  const end = { stats: EMPTY_LISTENER_STATS, rules, backstopDrops: 0, nowMs: T0 };
+  const [gap, counters] = target.finish(end, ids()).map((event) => event.data);
+  assertEquals((gap as FlowGapData).lost, 3);
+  const { listener } = counters as FlowCountersData;
+  assertEquals([listener.seen, listener.lost], [2, 3]);
+});

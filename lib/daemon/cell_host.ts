@@ -1,0 +1,208 @@
+/**
+ * What all cells of a process share: the host worker, the flow listener, the way to the log.
+ *
+ * ```
+ * CellHost ─┬─ HostClient (worker)      makes, runs, removes cells
+ *           ├─ FlowAudit (worker)       hears their flows; records go to their run, each once
+ *           ├─ EventSink ─▶ EventLog    facts, in order
+ *           └─ CellRun × n              one life each
+ * ```
+ *
+ * @module
+ */
+import { HostClient } from "#lib/cell/host.ts";
+import { type CloudEvent, EVENT_TYPES, makeEvent } from "#lib/events/mod.ts";
+import type { EventLog } from "#lib/eventlog/mod.ts";
+import { FlowAudit, type FlowBatch, RecordReader } from "#lib/flow/mod.ts";
+import { CellRun, type CellRunOptions, type CellRunResult, type RunClock } from "./cell_run.ts";
+import type { Settings } from "./config.ts";
+import { EventSink } from "./event_sink.ts";
+
+/** What a host is started with. */
+export interface CellHostOptions {
+  readonly settings: Settings;
+  /** Not owned: closed by whoever opened it, after {@link CellHost.stop}. */
+  readonly log: EventLog;
+  readonly clock: RunClock;
+  /** CloudEvents source: `/celld/<host>`. */
+  readonly source: string;
+  /** Called once an event is durable, in order. */
+  onAppended(event: CloudEvent, seq: number): void;
+  /** Something that the user should know and that ends nothing. */
+  onWarning(text: string): void;
+}
+
+/** A cell to run, with what only its own run knows. */
+export type CellOrderOptions = Pick<
+  CellRunOptions,
+  "spec" | "cellId" | "runId" | "secrets" | "stdinFd" | "onOutput"
+>;
+
+/** See the module. */
+export class CellHost {
+  readonly #options: CellHostOptions;
+  readonly #host: HostClient;
+  readonly #flow: FlowAudit;
+  readonly #sink: EventSink;
+  readonly #runs = new Set<CellRun>();
+  readonly #runByIndex = new Map<number, CellRun>();
+  /** Facts that found no place while the log was away, by cell and run. */
+  readonly #lost = new Map<string, { cellId: string; runId: string; count: number }>();
+
+  /** Starts both workers. Rejects when this host cannot be used. */
+  static async start(options: CellHostOptions): Promise<CellHost> {
+    const { settings } = options;
+    const [host, flow] = await Promise.allSettled([
+      HostClient.start({
+        runtimeDir: settings.runtimeDir,
+        stateDir: settings.stateDir,
+        cgroupParent: settings.cgroupParent,
+        nflogGroup: settings.nflogGroup,
+        pools: { ipv4: settings.ipv4Pool, ipv6: settings.ipv6Pool },
+      }),
+      FlowAudit.start(),
+    ]);
+    if (host.status === "fulfilled" && flow.status === "fulfilled") {
+      return new CellHost(options, host.value, flow.value);
+    }
+    if (host.status === "fulfilled") await host.value.stop();
+    if (flow.status === "fulfilled") await flow.value.stop();
+    throw ([host, flow].find((it) => it.status === "rejected") as PromiseRejectedResult).reason;
+  }
+
+  private constructor(options: CellHostOptions, host: HostClient, flow: FlowAudit) {
+    this.#options = options;
+    this.#host = host;
+    this.#flow = flow;
+    this.#sink = new EventSink({
+      log: options.log,
+      onAppended: options.onAppended,
+      onUnavailable: (error) => options.onWarning(`The event log refuses: ${error.message}`),
+      onLost: (event) => this.#countLost(event),
+      takeGapEvents: () => this.#takeGapEvents(),
+    });
+    flow.onBatch = (batch) => this.#dispatch(batch);
+    flow.onGone = (error) => {
+      options.onWarning(error.message);
+      // Audit can no longer be complete: fail closed.
+      if (error.cell === undefined) this.stopAll();
+      else this.#runByIndex.get(error.cell)?.stop();
+    };
+  }
+
+  /** Removes what killed processes left of their cells; returns the cells' ids. */
+  async recover(): Promise<readonly string[]> {
+    const removed = await this.#host.request("recover", null);
+    if (removed.length > 0) this.#sink.push([this.#recovered(removed)]);
+    return removed;
+  }
+
+  /** Makes a cell's life, which begins with {@link CellHost.run}. */
+  prepare(order: CellOrderOptions): CellRun {
+    const { settings, source, clock } = this.#options;
+    const run: CellRun = new CellRun({
+      ...order,
+      settings,
+      source,
+      clock,
+      host: this.#host,
+      flow: this.#flow,
+      push: (facts) => this.#sink.push(facts),
+      onIndex: (index) => this.#runByIndex.set(index, run),
+    });
+    return run;
+  }
+
+  /** Lives a prepared cell's life to its end. */
+  async run(run: CellRun): Promise<CellRunResult> {
+    this.#runs.add(run);
+    try {
+      return await run.run();
+    } finally {
+      this.#runs.delete(run);
+      if (this.#runByIndex.get(run.index) === run) this.#runByIndex.delete(run.index);
+    }
+  }
+
+  /** Asks every running cell to end. */
+  stopAll(): void {
+    for (const run of this.#runs) run.stop();
+  }
+
+  /** Waits until all facts are durable; returns how many are not after the time. */
+  flush(timeoutMs: number): Promise<number> {
+    return this.#sink.flush(timeoutMs);
+  }
+
+  /** Ends both workers. Cells that still run are left as they are. */
+  async stop(): Promise<void> {
+    await this.#flow.stop();
+    await this.#host.stop();
+  }
+
+  /** Hands each record to its cell; waits when the log is slower than the flows. */
+  #dispatch(batch: FlowBatch): void | Promise<void> {
+    const { nextId } = this.#options.clock;
+    const reader = new RecordReader(batch.records);
+    const facts: CloudEvent[] = [];
+    for (let index = 0; index < reader.count; index++) {
+      reader.seek(index);
+      const session = this.#runByIndex.get(reader.cell)?.session;
+      const fact = session?.handleRecord(reader, batch.prefixes, nextId);
+      if (fact !== undefined) facts.push(fact);
+    }
+    this.#sink.push(facts);
+    return this.#sink.ready();
+  }
+
+  #countLost(event: CloudEvent): void {
+    const { cellId, runId } = event.data as { cellId?: string; runId?: string };
+    if (cellId === undefined || runId === undefined) return;
+    const key = `${cellId}/${runId}`;
+    const lost = this.#lost.get(key) ?? { cellId, runId, count: 0 };
+    if (this.#lost.size === 0) this.stopAll();
+    lost.count += 1;
+    this.#lost.set(key, lost);
+  }
+
+  #takeGapEvents(): CloudEvent[] {
+    const gaps = [...this.#lost.values()];
+    this.#lost.clear();
+    const { source, clock } = this.#options;
+    return gaps.map(({ cellId, runId, count }) => {
+      const time = this.#time();
+      return makeEvent({
+        id: clock.nextId(),
+        source,
+        type: EVENT_TYPES.flowGap,
+        subject: `cell:${cellId}`,
+        time,
+        data: {
+          cellId,
+          runId,
+          lost: count,
+          sequenceLost: 0,
+          socketDrops: 0,
+          from: time,
+          to: time,
+          cause: "log-unavailable",
+        },
+      });
+    });
+  }
+
+  #recovered(removed: readonly string[]): CloudEvent {
+    const { source, clock } = this.#options;
+    return makeEvent({
+      id: clock.nextId(),
+      source,
+      type: EVENT_TYPES.hostRecovered,
+      time: this.#time(),
+      data: { host: source.replace("/celld/", ""), adopted: [], removed: [...removed] },
+    });
+  }
+
+  #time(): string {
+    return new Date(this.#options.clock.nowMs()).toISOString();
+  }
+}
