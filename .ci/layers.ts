@@ -5,8 +5,8 @@
  *                                └──────────────→ ffi ────────→ base
  *
  * A file says what it is by its place and its name: in a domain folder `…_shell.ts`,
- * `…_adapter.ts` and `…_worker.ts` may touch the world, `mod.ts` is the door, and any other file
- * is a core, which computes and nothing else. Pure functions over repository paths.
+ * `…_adapter.ts` and `…_worker.ts` may touch the world, `mod.ts` is the door (`mod_shell.ts` a second one), and any
+ * other file is a core, which computes and nothing else. Pure functions over repository paths.
  *
  * @module
  */
@@ -51,6 +51,8 @@ const TOP_FOLDERS: Readonly<Record<string, Kind>> = {
   ".ci": "tool",
 };
 
+/** A folder whose acting part is costly to load has a second door for it. */
+const DOOR_NAME = /\/mod(_shell)?\.ts$/;
 const SHELL_NAME = /_(shell|adapter|worker)\.ts$/;
 
 /** Tells what the file at a path (relative to the repository's root, with `/`) is. */
@@ -64,7 +66,7 @@ export function zoneOf(path: string): Zone {
   const folder = `lib/${second}`;
   if (PLAIN_FOLDERS.has(second)) return { kind: second as Kind, folder };
   if (SHELL_NAME.test(path)) return { kind: "shell", folder };
-  if (path.endsWith("/mod.ts")) return { kind: "door", folder };
+  if (DOOR_NAME.test(path)) return { kind: "door", folder };
   return { kind: "core", folder };
 }
 
@@ -250,7 +252,7 @@ function folderProblem(
     };
   }
   const isFreeToChoose = found.typeOnly || zone.kind === "tests" || zone.kind === "bench";
-  if (isFreeToChoose || to.kind === "main" || target.endsWith("/mod.ts")) return undefined;
+  if (isFreeToChoose || to.kind === "main" || DOOR_NAME.test(target)) return undefined;
   return {
     message: `Cannot import ${JSON.stringify(target)} past the door of its folder`,
     hint: `Import ${JSON.stringify(`#${to.folder}/mod.ts`)}`,

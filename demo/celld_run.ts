@@ -36,6 +36,8 @@ export interface CelldRunResult {
   readonly exitCode: number;
   /** The signal that ended celld itself; absent where it ended on its own. */
   readonly signal?: string;
+  /** Whether it was stopped from the terminal. */
+  readonly isInterrupted: boolean;
   /** The end of its standard error. */
   readonly stderr: string;
 }
@@ -80,7 +82,13 @@ export async function runCelld(options: CelldRunOptions): Promise<CelldRunResult
     stdout: "piped",
     stderr: "piped",
   });
-  const stop = () => child.kill("SIGTERM");
+  let isRunning = true;
+  let isInterrupted = false;
+  child.status.then(() => isRunning = false);
+  const stop = () => {
+    isInterrupted = true;
+    if (isRunning) child.kill("SIGTERM");
+  };
   Deno.addSignalListener("SIGINT", stop);
   const timer = setInterval(() => {
     deliverEvents(events, options.onEvent);
@@ -94,7 +102,7 @@ export async function runCelld(options: CelldRunOptions): Promise<CelldRunResult
     ]);
     deliverEvents(events, options.onEvent);
     const signal = status.signal === null ? {} : { signal: status.signal };
-    return { exitCode: status.code, ...signal, stderr };
+    return { exitCode: status.code, ...signal, isInterrupted, stderr };
   } finally {
     clearInterval(timer);
     Deno.removeSignalListener("SIGINT", stop);

@@ -7,7 +7,8 @@
  * Needs root for the namespaces, and nothing else that a fresh Debian lacks. Sends no packet
  * outside this machine (`lab.ts`). celld is run as a user runs it (`celld_run.ts`), the cell is
  * `examples/demo.yaml`, and what is checked is in `summary.ts`. The exit code is 0 only when
- * every check holds; 1 when one does not; 125 when the demo could not run.
+ * every check holds; 1 when one does not; 125 when the demo could not run; 130 when it was
+ * interrupted.
  *
  * @module
  */
@@ -35,6 +36,7 @@ import { LiveTable } from "./table.ts";
 
 const EXIT_FAILED = 1;
 const EXIT_CANNOT = 125;
+const EXIT_INTERRUPTED = 130;
 
 /** Collects what a run says, and shows it while it comes. */
 class Recorder {
@@ -140,6 +142,10 @@ async function runAndCheck(surroundings: Surroundings): Promise<number> {
     onTick: () => recorder.show(),
   });
   recorder.show(true);
+  if (result.isInterrupted) {
+    print("\nInterrupted: the cell was stopped, nothing was checked.\n");
+    return EXIT_INTERRUPTED;
+  }
   if (recorder.attempts.length === 0) {
     throw new Error(`celld run ended with ${result.exitCode}\n${result.stderr.trimEnd()}`);
   }

@@ -12,6 +12,7 @@ const encoder = new TextEncoder();
 
 /** Too much was asked of an {@link Arena}; its size is the bound. */
 export class ArenaFullError extends RangeError {
+  /** The class's name. */
   override name = "ArenaFullError";
 }
 
@@ -24,7 +25,11 @@ export class Arena {
   readonly #base: bigint;
   #used = 0;
 
-  /** @param sizeBytes The capacity; at least 4096, so that the buffer is off the heap. */
+  /**
+   * Reserves the buffer.
+   *
+   * @param sizeBytes The capacity; at least 4096, so that the buffer is off the heap.
+   */
   constructor(sizeBytes: number) {
     if (sizeBytes < 4096) {
       throw new RangeError(

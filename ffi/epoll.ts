@@ -6,16 +6,16 @@
  * thread, so that the worker's own messages are still handled; at most one such wait is
  * pending, and {@link Epoll.wake} or {@link Epoll.close} ends it.
  *
- * SAFETY: the event buffer belongs to the instance and is referenced by the pending wait.
+ * SAFETY: the kernel writes events into pages of our own, which stay mapped when a worker is
+ * terminated during a wait (the garbage collector would have freed an array by then).
  * A descriptor must be removed before it is closed, if a duplicate of it lives elsewhere.
  *
  * @module
  */
-import { Arena } from "./arena.ts";
-import { check, ERRNO } from "./errno.ts";
+import { check, ERRNO, SyscallError } from "./errno.ts";
 import { EventFd } from "./eventfd.ts";
 import { Fd } from "./fd.ts";
-import { call, NR, syscall, syscallNonblocking, withScratch } from "./syscall.ts";
+import { call, NR, syscall, syscall64, syscallNonblocking, withScratch } from "./syscall.ts";
 
 /** Event bits (`linux/eventpoll.h`). Errors and hang-ups are always told. */
 export const EPOLL = {
@@ -57,7 +57,7 @@ export interface EpollEvent {
 export class Epoll implements Disposable {
   readonly #fd: Fd;
   readonly #wake: EventFd;
-  readonly #arena = new Arena(Math.max(4096, EVENTS_MAX * EVENT_BYTES));
+  readonly #pages: Pages;
   #isPending = false;
   #isClosed = false;
 
@@ -65,6 +65,7 @@ export class Epoll implements Disposable {
   constructor() {
     this.#fd = new Fd(call("epoll_create1", EPOLL_CLOEXEC));
     this.#wake = EventFd.create();
+    this.#pages = mapPages(EVENTS_MAX * EVENT_BYTES);
     this.#control(EPOLL_CTL_ADD, this.#wake.number, EPOLL.IN, WAKE_TAG);
   }
 
@@ -147,7 +148,7 @@ export class Epoll implements Disposable {
   }
 
   #waitArguments(timeoutMs: number): [number, bigint, number, number, number, number] {
-    return [this.#fd.number, this.#arena.address(0), EVENTS_MAX, timeoutMs, 0, 8];
+    return [this.#fd.number, this.#pages.address, EVENTS_MAX, timeoutMs, 0, 8];
   }
 
   #take(count: number): EpollEvent[] {
@@ -156,9 +157,9 @@ export class Epoll implements Disposable {
     const ready: EpollEvent[] = [];
     for (let index = 0; index < count; index++) {
       const at = index * EVENT_BYTES;
-      const data = this.#arena.view.getBigUint64(at + DATA_OFFSET, true);
+      const data = this.#pages.view.getBigUint64(at + DATA_OFFSET, true);
       if (data === WAKE_TAG) this.#wake.drain();
-      else ready.push({ tag: Number(data), events: this.#arena.view.getUint32(at, true) });
+      else ready.push({ tag: Number(data), events: this.#pages.view.getUint32(at, true) });
     }
     return ready;
   }
@@ -171,7 +172,26 @@ export class Epoll implements Disposable {
   #release(): void {
     this.#fd.close();
     this.#wake.close();
+    call("munmap", this.#pages.address, this.#pages.view.byteLength);
   }
+}
+
+interface Pages {
+  readonly address: bigint;
+  /** Gone with the mapping: never used after it is unmapped. */
+  readonly view: DataView;
+}
+
+function mapPages(sizeBytes: number): Pages {
+  const PROT_READ_WRITE = 3;
+  const MAP_PRIVATE_ANONYMOUS = 0x22;
+  const address = syscall64(NR.mmap, 0, sizeBytes, PROT_READ_WRITE, MAP_PRIVATE_ANONYMOUS, -1, 0);
+  if (address < 0n && address >= -4095n) throw new SyscallError("mmap", Number(-address));
+  const pointer = Deno.UnsafePointer.create(address)!;
+  return {
+    address,
+    view: new DataView(Deno.UnsafePointerView.getArrayBuffer(pointer, sizeBytes)),
+  };
 }
 
 function numberOf(fd: Fd | number): number {

@@ -31,6 +31,7 @@ export function errnoName(errno: number): string {
 
 /** The kernel refused a system call. */
 export class SyscallError extends Error {
+  /** The class's name. */
   override name = "SyscallError";
   /** The call, and what it was about: `openat "/run/x"`. */
   readonly op: string;
@@ -39,7 +40,11 @@ export class SyscallError extends Error {
   /** Its name, such as `EPERM`. */
   readonly code: string;
 
-  /** @param errno Positive error number. */
+  /**
+   * Describes the refusal.
+   *
+   * @param errno Positive error number.
+   */
   constructor(op: string, errno: number, options?: ErrorOptions) {
     super(`Cannot ${op}: ${errnoName(errno)}`, options);
     this.op = op;

@@ -23,9 +23,12 @@ export * from "./netlink/mod.ts";
 export * from "./pipe.ts";
 export * from "./process/mod.ts";
 export * from "./socket/mod.ts";
+export type { SyscallArgument } from "./symbols.ts";
 export {
   call,
   NR,
+  NR_AARCH64,
+  NR_X86_64,
   syscall,
   syscall64,
   type SyscallName,

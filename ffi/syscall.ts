@@ -8,7 +8,7 @@ import { check } from "./errno.ts";
 import { stub, type SyscallArgument } from "./symbols.ts";
 
 /** Numbers of x86-64. */
-export const X86_64 = {
+export const NR_X86_64 = {
   read: 0,
   write: 1,
   close: 3,
@@ -100,10 +100,10 @@ export const X86_64 = {
 } as const;
 
 /** A system call that we use; numbers differ between architectures. */
-export type SyscallName = keyof typeof X86_64;
+export type SyscallName = keyof typeof NR_X86_64;
 
 /** Numbers of aarch64; -1 where it has no such call. */
-export const AARCH64: Record<SyscallName, number> = {
+export const NR_AARCH64: Record<SyscallName, number> = {
   read: 63,
   write: 64,
   close: 57,
@@ -196,8 +196,8 @@ export const AARCH64: Record<SyscallName, number> = {
 
 /** System call numbers of this machine (`asm/unistd_64.h`, `asm-generic/unistd.h`). */
 export const NR: Readonly<Record<SyscallName, number>> = Deno.build.arch === "aarch64"
-  ? AARCH64
-  : X86_64;
+  ? NR_AARCH64
+  : NR_X86_64;
 
 /** Enters the kernel; blocks the thread. Returns the kernel's answer, `-errno` on failure. */
 export function syscall(

@@ -20,6 +20,6 @@ export * from "./namespaces.ts";
 export * from "./pidfd.ts";
 export * from "./rlimits.ts";
 export * from "./seccomp.ts";
-export type { FilteredSyscall } from "./seccomp_numbers.ts";
+export { FILTERED_SYSCALLS, type FilteredSyscall } from "./seccomp_numbers.ts";
 export type { StubArch } from "./stub.ts";
 export * from "./user_namespace.ts";

@@ -8,7 +8,7 @@
 import type { StubArch } from "./stub.ts";
 
 /** x86-64 first, aarch64 second. */
-export const NUMBERS = {
+export const FILTERED_SYSCALLS = {
   acct: [163, 89],
   add_key: [248, 217],
   adjtimex: [159, 171],
@@ -70,10 +70,10 @@ export const NUMBERS = {
 } as const;
 
 /** A system call that the filter looks at. */
-export type FilteredSyscall = keyof typeof NUMBERS;
+export type FilteredSyscall = keyof typeof FILTERED_SYSCALLS;
 
 /** The number of a system call; `undefined` where the architecture has none. */
 export function filteredNumber(name: FilteredSyscall, arch: StubArch): number | undefined {
-  const number: number = NUMBERS[name][arch === "x86_64" ? 0 : 1];
+  const number: number = FILTERED_SYSCALLS[name][arch === "x86_64" ? 0 : 1];
   return number < 0 ? undefined : number;
 }

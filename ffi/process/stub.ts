@@ -7,8 +7,9 @@
  * takes, written to a sealed-off memory file and loaded from there. The assembly is
  * in `asm/stub_*.S`; a test assembles it again and compares every byte.
  *
- * SAFETY: the loader keeps the mapping for the life of the process. `raw` may be
- * called from any thread. `spawn` shares our memory with the child until the child
+ * SAFETY: the loader keeps the mapping for the life of the process, even when the worker
+ * that loaded it ends (`DF_1_NODELETE`): a wait on a pool thread may still return into it.
+ * `raw` may be called from any thread. `spawn` shares our memory with the child until the child
  * executes or exits: the table and everything it points at must stay referenced and
  * unchanged until then (`CLONE_VFORK` suspends the calling thread meanwhile).
  *
@@ -89,7 +90,7 @@ export function stubElf(arch: StubArch): Uint8Array<ArrayBuffer> {
     u64(base + 48, type === 1 ? 0x1000 : 8);
   };
   programHeader(0, 1, 5, 0, ELF_SIZE); // PT_LOAD, readable and executable
-  programHeader(1, 2, 4, LAYOUT.dynamic, 6 * 16); // PT_DYNAMIC
+  programHeader(1, 2, 4, LAYOUT.dynamic, 7 * 16); // PT_DYNAMIC
   programHeader(2, 0x6474e551, 6, 0, 0); // PT_GNU_STACK without execute
 
   bytes.set(code, LAYOUT.text);
@@ -118,6 +119,7 @@ export function stubElf(arch: StubArch): Uint8Array<ArrayBuffer> {
     [6, LAYOUT.symbols],
     [10, strings.length],
     [11, 24],
+    [0x6fff_fffb, 8], // DT_FLAGS_1: DF_1_NODELETE
     [0, 0],
   ];
   dynamic.forEach(([tag, value], index) => {

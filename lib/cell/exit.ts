@@ -22,6 +22,7 @@ export type ExitRecord =
 
 /** Everything that is known of an end. */
 export interface ExitEvidence {
+  /** The workload's own end, as the init saw it. */
   readonly record: ExitRecord;
   /** How often the cgroup ran out of memory and a process of it was killed. */
   readonly oomKills: number;
@@ -35,6 +36,7 @@ export interface ExitEvidence {
 
 /** An end, classified. */
 export interface ExitSummary {
+  /** Why it ended. */
   readonly reason: ExitReason;
   /** What `celld run` exits with: 0 to 255. */
   readonly exitCode: number;

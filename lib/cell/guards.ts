@@ -32,7 +32,9 @@ import type { NetworkPools } from "./network_plan.ts";
 export interface Guard {
   /** With its length: `169.254.0.0/16`. */
   readonly prefix: string;
+  /** Of the prefix. */
   readonly family: IpFamily;
+  /** Why it is guarded, for comments and messages. */
   readonly reason: string;
 }
 

@@ -197,9 +197,9 @@ export class HostCell {
   }
 
   #makeNetwork(): StepFacts {
-    if (needsNetwork(this.#policy)) {
-      this.#context.network.attach(this.#plan!, this.#netns!);
-    }
+    const { network } = this.#context;
+    if (needsNetwork(this.#policy)) network.attach(this.#plan!, this.#netns!);
+    else network.attachNowhere(this.#plan!, this.#netns!);
     return {};
   }
 

@@ -60,6 +60,8 @@ import { withRuntimeLock } from "./runtime_shell.ts";
 /** How long an interface may take to go with its namespace before it is removed by hand. */
 const LINK_GONE_TIMEOUT_MS = 500;
 const LINK_GONE_POLL_MS = 2;
+/** The far end of an interface that leads nowhere. */
+const NOWHERE_INTERFACE = "nowhere0";
 
 /** See the module. */
 export class HostNetwork implements Disposable {
@@ -91,13 +93,29 @@ export class HostNetwork implements Disposable {
     });
     const index = linkIndex(this.#route, plan.hostInterface);
     quietIpv6(plan.hostInterface);
-    const hasIpv6 = configureEnd(this.#route, index, plan, "host");
+    configureEnd(this.#route, index, plan, "host");
     withNetns(netns, () => {
       using route = NetlinkConn.open("route");
-      const cellIndex = linkIndex(route, plan.cellInterface);
-      configureEnd(route, cellIndex, plan, "cell");
-      addRoute(route, { gateway: plan.hostIpv4, index: cellIndex });
-      if (hasIpv6) addRoute(route, { gateway: plan.hostIpv6, index: cellIndex });
+      configureCellEnd(route, plan);
+    });
+  }
+
+  /**
+   * Gives a cell without any rule an interface whose other end is in the cell too: nothing can
+   * leave by it, but what is tried reaches the cell's table, is refused there, and recorded.
+   */
+  attachNowhere(plan: NetworkPlan, netns: Fd): void {
+    withNetns(netns, () => {
+      using route = NetlinkConn.open("route");
+      createVeth(route, {
+        name: plan.cellInterface,
+        peerName: NOWHERE_INTERFACE,
+        peerNetns: netns,
+        mac: plan.cellMac,
+        peerMac: plan.hostMac,
+      });
+      setLinkUp(route, linkIndex(route, NOWHERE_INTERFACE));
+      configureCellEnd(route, plan);
     });
   }
 
@@ -199,6 +217,14 @@ function quietIpv6(interfaceName: string): void {
       if (!(cause instanceof SyscallError && cause.code === "ENOENT")) throw cause;
     }
   }
+}
+
+/** Gives the cell's end its side of the plan, and the way out. */
+function configureCellEnd(route: NetlinkConn, plan: NetworkPlan): void {
+  const index = linkIndex(route, plan.cellInterface);
+  const hasIpv6 = configureEnd(route, index, plan, "cell");
+  addRoute(route, { gateway: plan.hostIpv4, index });
+  if (hasIpv6) addRoute(route, { gateway: plan.hostIpv6, index });
 }
 
 /** Gives one end of the pair its side of the plan; returns whether IPv6 works there. */

@@ -52,13 +52,17 @@ export const BACKSTOP_COMMENT = "backstop";
 
 /** One cell's entry in one of the shared table's maps. */
 export interface HostMapElement {
+  /** One of {@link HOST_MAPS}. */
   readonly map: string;
+  /** From the cell's interface to its chain. */
   readonly element: NftVerdictElement;
 }
 
 /** What a cell adds to the shared table: chains first, then elements; removed the other way. */
 export interface HostCellRules {
+  /** Of this cell alone; see {@link hostCellChainNames}. */
   readonly chains: readonly NftChain[];
+  /** One in each map. */
   readonly elements: readonly HostMapElement[];
 }
 

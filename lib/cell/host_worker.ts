@@ -52,6 +52,7 @@ class HostWorker {
   readonly #watcher = new Watcher();
   readonly #cells = new Map<string, HostCell>();
   #context: HostContext | undefined;
+  #watching: Promise<void> = Promise.resolve();
 
   constructor(port: WorkerPort) {
     this.#port = port;
@@ -59,7 +60,7 @@ class HostWorker {
 
   start(): void {
     this.#port.onmessage = ({ data }) => void this.#serve(data);
-    void this.#watcher.run();
+    this.#watching = this.#watcher.run();
     this.#port.postMessage({ kind: "ready" });
   }
 
@@ -103,8 +104,11 @@ class HostWorker {
       this.#cells.delete(cellId);
       return null;
     },
-    stop: () => {
+    stop: async () => {
       this.#watcher.stop();
+      // Answered only when no pool thread is in our wait: the thread ends with the answer, and
+      // its memory and the stub's with it.
+      await this.#watching;
       this.#context?.network[Symbol.dispose]();
       return null;
     },

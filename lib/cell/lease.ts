@@ -17,10 +17,12 @@ export const UID_BASE = 1_900_000_000;
 
 /** Every index is taken. */
 export class LeaseExhaustedError extends Error {
+  /** The class's name. */
   override name = "LeaseExhaustedError";
   /** How many there are in all. */
   readonly capacity: number;
 
+  /** `capacity` is how many there are in all. */
   constructor(capacity: number) {
     super(
       `Cannot lease an address: all ${capacity} of the pool are taken; ` +

@@ -109,9 +109,11 @@ export type LifecycleOutput =
 export interface LifecycleEnd {
   /** The first thing that went wrong before the workload ran, and where. */
   readonly failure?: { readonly step: LifecycleStep; readonly reason: string };
+  /** One of the bounds was reached. */
   readonly timedOut: boolean;
   /** Which of the bounds it was; present when `timedOut`. */
   readonly timeoutSource?: "timeout" | "ttl";
+  /** Somebody asked for the end, before anything else caused it. */
   readonly stopRequested: boolean;
   /** The workload did not end by itself, or when asked, and was killed. */
   readonly killed: boolean;
@@ -144,6 +146,7 @@ export class Lifecycle {
   #giveUpAtMs: number | undefined;
   #isTearingDown = false;
 
+  /** A cell that is still to be made. */
   constructor(options: LifecycleOptions) {
     this.#options = options;
   }

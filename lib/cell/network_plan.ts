@@ -53,24 +53,33 @@ export const CELL_INTERFACE = "eth0";
 
 /** Everything that the network of one cell is made of. Addresses are bare, without length. */
 export interface NetworkPlan {
+  /** The lease index that all of this is made of. */
   readonly index: number;
+  /** The end on the host: `ce<index>`. */
   readonly hostInterface: string;
+  /** The end in the cell: {@link CELL_INTERFACE}. */
   readonly cellInterface: string;
+  /** The host's end, the cell's gateway. */
   readonly hostIpv4: string;
+  /** The cell's only IPv4 address besides loopback. */
   readonly cellIpv4: string;
   /** 31. */
   readonly ipv4PrefixLength: number;
+  /** The host's end, the cell's gateway. */
   readonly hostIpv6: string;
+  /** The cell's only IPv6 address besides loopback. */
   readonly cellIpv6: string;
   /** 127. */
   readonly ipv6PrefixLength: number;
   /** `02:ce:…`: locally administered, unicast. */
   readonly hostMac: string;
+  /** As `hostMac`, in the cell. */
   readonly cellMac: string;
 }
 
 /** A pool that no cell can get an address from. */
 export class NetworkPoolError extends RangeError {
+  /** The class's name. */
   override name = "NetworkPoolError";
 }
 
@@ -78,12 +87,15 @@ export class NetworkPoolError extends RangeError {
 export interface HostRoute {
   /** A prefix; the default route is `0.0.0.0/0` or `::/0`. */
   readonly destination: string;
+  /** Where it leads. */
   readonly interfaceName: string;
 }
 
 /** One of the pools, with its family. */
 export interface PoolPrefix {
+  /** Of the prefix. */
   readonly family: IpFamily;
+  /** As configured, with its length. */
   readonly prefix: string;
 }
 
@@ -202,7 +214,9 @@ export function poolConflicts(
 
 /** One address of the host, bare or with its prefix length. */
 export interface HostAddress {
+  /** Where it is configured. */
   readonly address: string;
+  /** Its owner. */
   readonly interfaceName: string;
 }
 

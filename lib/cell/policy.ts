@@ -42,9 +42,11 @@ export interface PolicyRule {
   readonly ref: string;
   /** The destination (going out) or source (coming in), with its length. */
   readonly prefix: string;
+  /** Of the prefix. */
   readonly family: IpFamily;
   /** Whether the prefix is one single address. */
   readonly exact: boolean;
+  /** What of the traffic to or from there. */
   readonly protocol: RuleProtocol;
   /** The destination's ports; empty means every port, and is always so for `icmp`. */
   readonly ports: readonly PortRange[];
@@ -56,6 +58,7 @@ export interface Policy {
   readonly mode: AuthorityMode;
   /** Of what goes out. What comes in is always dropped. */
   readonly deny: DenyAnswer;
+  /** Whether the cell may run unrecorded. */
   readonly flowAudit: FlowAudit;
   /** In the order of the spec; see {@link rulesInOrder}. */
   readonly egress: readonly PolicyRule[];

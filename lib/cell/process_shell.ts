@@ -99,8 +99,9 @@ export class ProcessShell {
         ...(options.cgroup.v2 ? { cgroup: options.cgroup.v2 } : {}),
         cgroupProcs: options.cgroup.v1Procs,
         mountSteps: planView(order.spec, readViewFacts(options)),
-        uid,
-        gid: uid,
+        // Inside its own user namespace the leased user is called root.
+        uid: userNamespace ? 0 : uid,
+        gid: userNamespace ? 0 : uid,
         ...(userNamespace ? { userNamespace } : {}),
         stdin,
         stdout,

@@ -17,11 +17,17 @@ import type { NftRuleCounters } from "#ffi/netlink/nftables/ruleset.ts";
 export interface RuleCounterSummary {
   /** `egress[0]`, `egress-default`, … */
   readonly ruleRef: string;
+  /** Packets that asked for the decision. */
   readonly matchedPackets: bigint;
+  /** Their bytes, IP headers included. */
   readonly matchedBytes: bigint;
+  /** Packets handed to the listener's group. */
   readonly loggedPackets: bigint;
+  /** Their bytes. */
   readonly loggedBytes: bigint;
+  /** Packets of flows that had been logged before. */
   readonly suppressedPackets: bigint;
+  /** Their bytes. */
   readonly suppressedBytes: bigint;
 }
 

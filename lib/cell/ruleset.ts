@@ -56,6 +56,7 @@ export const LOG_PREFIX = "cellos-flow";
 
 /** What a cell's table is made from, besides its policy. */
 export interface CellTableOptions extends HostGuards {
+  /** Names the table; see {@link cellTableName}. */
   readonly cellId: string;
   /** The group that the flow listener binds in the cell's namespace. */
   readonly nflogGroup: number;

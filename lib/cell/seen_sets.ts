@@ -19,6 +19,7 @@ export const SUPPRESSION_SIZE_MAX = 65_536;
 export interface FlowKind {
   /** `tcp4`, `icmp6`, `other4`: ends the set's name. */
   readonly name: string;
+  /** What makes a flow of this kind one flow. */
   readonly key: readonly NftField[];
   /** What must be matched before the key can be read. */
   readonly guard: readonly NftStatement[];

@@ -23,10 +23,12 @@ export interface SpecProblem {
 
 /** A document that is not a cell specification. Its message is one line a problem. */
 export class SpecError extends SyntaxError {
+  /** The class's name. */
   override name = "SpecError";
   /** At least one, in the order in which the document was read; at most {@link PROBLEMS_MAX}. */
   readonly problems: readonly SpecProblem[];
 
+  /** At least one problem. */
   constructor(problems: readonly SpecProblem[]) {
     super(`Cannot read the spec: ${problems.map(formatProblem).join("\n")}`);
     this.problems = problems;

@@ -7,7 +7,7 @@
  *
  * @module
  */
-import { parseDocument } from "yaml";
+import { type Document, isScalar, parseDocument, visit } from "yaml";
 import { SpecError } from "./spec_reader.ts";
 
 /** The largest document, in bytes of UTF-8. */
@@ -51,10 +51,7 @@ function parseJson(text: string, mayBeYaml: boolean): unknown {
     if (value !== undefined) return value;
     return refuse("broken JSON", `valid JSON; ${reasonOf(error)}`);
   }
-  const doubled = findDoubledKey(text);
-  if (doubled !== undefined) {
-    refuse(`the key ${JSON.stringify(doubled)} twice in one object`, "each key once");
-  }
+  refuseDoubledKey(findDoubledKey(text));
   return value;
 }
 
@@ -77,14 +74,19 @@ function parseYaml(text: string): unknown {
       version: "1.2",
       schema: "core",
       strict: true,
-      uniqueKeys: true,
+      // Checked below: the parser would compare each key with each.
+      uniqueKeys: false,
       stringKeys: true,
       logLevel: "error",
+      // Of thousands of errors each would be given its surroundings; one is told.
+      prettyErrors: false,
     });
     const [problem] = [...document.errors, ...document.warnings];
     if (problem !== undefined) {
-      return refuse("broken YAML", `valid YAML; ${problem.message.split("\n")[0]}`);
+      const line = text.slice(0, problem.pos[0]).split("\n").length;
+      return refuse("broken YAML", `valid YAML; line ${line}: ${problem.message.split("\n")[0]}`);
     }
+    refuseDoubledKey(findDoubledYamlKey(document));
     value = document.toJS({ maxAliasCount: 100 });
   } catch (error) {
     if (error instanceof SpecError) throw error;
@@ -117,6 +119,30 @@ function nestingOf(text: string): number {
     deepest = Math.max(deepest, compact + flow, indents.length);
   }
   return deepest;
+}
+
+function refuseDoubledKey(key: string | undefined): void {
+  if (key === undefined) return;
+  refuse(`the key ${JSON.stringify(key.slice(0, 64))} twice in one object`, "each key once");
+}
+
+function findDoubledYamlKey(document: Document.Parsed): string | undefined {
+  let doubled: string | undefined;
+  visit(document, {
+    Map: (_, map) => {
+      const keys = new Set<string>();
+      for (const { key } of map.items) {
+        const name = String(isScalar(key) ? key.value : key);
+        if (keys.has(name)) {
+          doubled = name;
+          return visit.BREAK;
+        }
+        keys.add(name);
+      }
+      return undefined;
+    },
+  });
+  return doubled;
 }
 
 /** The first key that stands twice in one object of valid JSON. */

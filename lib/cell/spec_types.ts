@@ -43,7 +43,9 @@ export type SecretDelivery = "env" | "file";
 
 /** An inclusive range of ports, 1 to 65535. */
 export interface PortRange {
+  /** The lowest port. */
   readonly from: number;
+  /** The highest port, `from` or above. */
   readonly to: number;
 }
 
@@ -53,6 +55,7 @@ export interface EgressRule {
   readonly host: string;
   /** Sorted, without overlap; empty means every port. Always empty for `icmp`. */
   readonly ports: readonly PortRange[];
+  /** What of the traffic to there. */
   readonly protocol: RuleProtocol;
 }
 
@@ -62,17 +65,23 @@ export interface IngressRule {
   readonly from: string;
   /** The cell's ports: sorted, without overlap; empty means every port. Always empty for `icmp`. */
   readonly ports: readonly PortRange[];
+  /** What of the traffic from there. */
   readonly protocol: RuleProtocol;
 }
 
 /** What a cell may reach and know. */
 export interface Authority {
+  /** Of what goes out; what comes in is always enforced. */
   readonly mode: AuthorityMode;
+  /** Of what goes out; what comes in is always dropped. */
   readonly deny: DenyAnswer;
+  /** Whether the cell may run when its flows cannot be recorded. */
   readonly audit: { readonly flow: FlowAudit };
   /** Names of the secrets that the cell may be given. */
   readonly secretRefs: readonly string[];
+  /** Where flows may go; nothing else may. */
   readonly egressRules: readonly EgressRule[];
+  /** Where flows may come from; nothing else may. */
   readonly ingress: readonly IngressRule[];
 }
 
@@ -103,13 +112,21 @@ export type MountSpec =
 
 /** The bounds of a cell. Where a field may be absent, nothing bounds it. */
 export interface RunLimits {
+  /** Private file systems included. */
   readonly memoryMaxBytes: number;
+  /** Processor time in microseconds for each period; above one period means several processors. */
   readonly cpuMax?: { readonly quotaMicros: number; readonly periodMicros: number };
+  /** Processes and threads at once, the init included. */
   readonly pidsMax: number;
+  /** Between the request to stop and the kill. */
   readonly gracefulShutdownSeconds: number;
+  /** From the start of the workload. */
   readonly timeoutSeconds?: number;
+  /** Of the working directory. */
   readonly workspaceMaxBytes: number;
+  /** Of stdout and of stderr each; the oldest go first. */
   readonly outputMaxBytes: number;
+  /** Of one process. */
   readonly openFilesMax: number;
 }
 
@@ -117,6 +134,7 @@ export interface RunLimits {
 export interface RunSpec {
   /** At least one word; the first is a path or a name that is looked up in `PATH`. */
   readonly argv: readonly string[];
+  /** All of the environment, but for secrets. */
   readonly env: Readonly<Record<string, string>>;
   /** An absolute path; private, writable, and empty. Absent: `/`, not writable. */
   readonly workingDirectory?: string;
@@ -124,9 +142,13 @@ export interface RunSpec {
   readonly user: "auto" | "root";
   /** A directory of the host that becomes the cell's root, read-only. Absent: the host's own. */
   readonly rootfs?: string;
+  /** In the order of the spec. */
   readonly mounts: readonly MountSpec[];
+  /** With every default filled in. */
   readonly limits: RunLimits;
+  /** How `secrets` get in. */
   readonly secretDelivery: SecretDelivery;
+  /** Each named by `authority.secretRefs`. */
   readonly secrets: readonly SecretSource[];
   /** A host name of its own. Absent: the cell's id. */
   readonly hostname?: string;
@@ -138,7 +160,10 @@ export interface CellSpec {
   readonly id: string;
   /** What the one who asked wants to find the cell by; not interpreted. */
   readonly correlation: Readonly<Record<string, string>>;
+  /** Of a cell that names none: nothing. */
   readonly authority: Authority;
+  /** From the order to the end, whatever the cell is doing. */
   readonly lifetime: { readonly ttlSeconds?: number };
+  /** Absent: a cell that runs nothing. */
   readonly run?: RunSpec;
 }

@@ -34,7 +34,9 @@ import { type Inspect, isWithin, joinPaths, ViewError, ViewTree } from "./view_t
 
 /** One mount of the host, from `/proc/self/mountinfo`. */
 export interface HostMount {
+  /** Absolute, links resolved, as the kernel tells it. */
   readonly mountPoint: string;
+  /** As the kernel names it: `ext4`. */
   readonly fsType: string;
 }
 
@@ -44,11 +46,13 @@ export interface ViewFacts {
   readonly root: string;
   /** The cell's uid and gid, as the host counts. */
   readonly uid: number;
+  /** As the uid. */
   readonly gid: number;
   /** Where the host keeps the cell's secret files; only where they are delivered as files. */
   readonly secretsDirectory?: string;
   /** What is never shown: celld's runtime and state directories. */
   readonly hidden: readonly string[];
+  /** All of the host's, in any order. */
   readonly mounts: readonly HostMount[];
   /** Looks at a path below the root that the cell will have: the spec's `rootfs`, or `/`. */
   readonly inspectRoot: Inspect;

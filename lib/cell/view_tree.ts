@@ -27,6 +27,7 @@ export type Inspect = (path: string) => PathEntry | undefined;
 
 /** A view that cannot be made as the spec wants it. */
 export class ViewError extends Error {
+  /** The class's name. */
   override name = "ViewError";
 }
 

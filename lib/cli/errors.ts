@@ -75,9 +75,13 @@ function hintOf(error: unknown): string | undefined {
   return exitCodeOf(error) === EXIT_CELLD ? "run: celld doctor" : undefined;
 }
 
-/** What an error is known by: its class, the class it had in another thread, the kernel's code. */
+/**
+ * What an error is known by: its class, the class it had in another thread, the kernel's code,
+ * which a summary of several steps has only in its text.
+ */
 function namesOf(error: Error & { kind?: unknown; code?: unknown }): string[] {
-  return [error.name, error.kind, error.code].filter((it) => typeof it === "string");
+  const inMessage = /\bE[A-Z]{3,}\b/.exec(error.message)?.[0];
+  return [error.name, error.kind, error.code, inMessage].filter((it) => typeof it === "string");
 }
 
 function renderSpecProblems(problems: readonly SpecProblemText[], paint: Paint): string {

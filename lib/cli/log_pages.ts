@@ -88,9 +88,14 @@ export async function followEntries(
   return endedBy;
 }
 
+/** What a run adds to the id of its spec to make the id of its cell. */
+const RUN_SUFFIX = /-[0-9a-f]{8}$/;
+
 /** Whether an event is about a cell: its id, its spec's id, or its run's. */
 export function isAboutCell(event: CloudEvent, wanted: string | undefined): boolean {
   if (wanted === undefined || event.subject === `cell:${wanted}`) return true;
-  const data = fieldsOf(event.data);
-  return [data["cellId"], data["specId"], data["runId"]].includes(wanted);
+  const { cellId, specId, runId } = fieldsOf(event.data);
+  // Decisions name the cell and not its spec.
+  const specOfCell = typeof cellId === "string" ? cellId.replace(RUN_SUFFIX, "") : undefined;
+  return [cellId, specOfCell, specId, runId].includes(wanted);
 }

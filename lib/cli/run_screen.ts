@@ -18,6 +18,7 @@
 import type { CloudEvent } from "#lib/events/mod.ts";
 import { formatDurationMs } from "#lib/base/mod.ts";
 import type { RunCellResult } from "#lib/daemon/mod.ts";
+import { harmless } from "./columns.ts";
 import { readClosed, readDecision, readGap } from "./flow_view.ts";
 import { type CliIo, ReaderGoneError } from "./io.ts";
 import {
@@ -26,6 +27,7 @@ import {
   renderGapLine,
   type RenderOptions,
 } from "./render.ts";
+import { plainPaint } from "./style.ts";
 
 /** Where lines of events go: the operator's terminal, or a file that may be closed. */
 export interface EventLines {
@@ -123,6 +125,16 @@ export class RunScreen {
       this.#isAtLineStart.stderr = true;
       if (sharesTerminal) this.#isAtLineStart.stdout = true;
     });
+  }
+
+  /** Writes what the operator should know and does not end the run; never left out. */
+  showWarning(text: string): void {
+    const { isJsonOnStderr, render } = this.#options;
+    const paint = render.paint ?? plainPaint;
+    const line = isJsonOnStderr
+      ? JSON.stringify({ warning: text })
+      : paint("warn", `celld: ${harmless(text)}`);
+    this.writeLine(`${line}\n`);
   }
 
   /** Writes how the run ended; with `--quiet` nothing. */

@@ -10,7 +10,7 @@
  *
  * @module
  */
-import { HostClient } from "#lib/cell/host.ts";
+import { HostClient } from "#lib/cell/mod_shell.ts";
 import { type CloudEvent, EVENT_TYPES, makeEvent } from "#lib/events/mod.ts";
 import type { EventLog } from "#lib/eventlog/mod.ts";
 import { FlowAudit, type FlowBatch, RecordReader } from "#lib/flow/mod.ts";

@@ -20,6 +20,7 @@ import {
   Lifecycle,
   type LifecycleEnd,
   type LifecycleInput,
+  lifecycleOptions,
   type LifecycleOutput,
   type LifecycleStep,
   makePolicy,
@@ -28,7 +29,7 @@ import {
   type RuleCounterSummary,
   summarizeCounters,
 } from "#lib/cell/mod.ts";
-import type { CellExit, HostClient, HostStep } from "#lib/cell/host.ts";
+import type { CellExit, HostClient, HostStep } from "#lib/cell/mod_shell.ts";
 import type { CloudEvent, FlowRuleCounters } from "#lib/events/mod.ts";
 import {
   EMPTY_LISTENER_STATS,
@@ -97,13 +98,7 @@ export class CellRun {
     this.#options = options;
     this.#events = new CellEvents({ source, cellId, runId, specId: spec.id });
     this.#policyDigest = policyDigest(makePolicy(spec));
-    const limits = spec.run?.limits;
-    this.#machine = new Lifecycle({
-      graceMs: (limits?.gracefulShutdownSeconds ?? 0) * 1000,
-      ...(limits?.timeoutSeconds === undefined ? {} : { timeoutMs: limits.timeoutSeconds * 1000 }),
-      ...(spec.lifetime.ttlSeconds === undefined ? {} : { ttlMs: spec.lifetime.ttlSeconds * 1000 }),
-      listenerOptional: spec.authority.audit.flow === "best-effort",
-    });
+    this.#machine = new Lifecycle(lifecycleOptions(spec));
   }
 
   /** The number that the flow listener knows the cell by; -1 before its lease. */

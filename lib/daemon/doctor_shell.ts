@@ -131,7 +131,7 @@ async function probeFacts(settings: Settings): Promise<ProbeFacts> {
 async function cellFacts(settings: Settings, stub: Probe): Promise<CellFacts> {
   const none: CellFacts = { liveCells: [], deadCells: [], hostChanges: [] };
   if (!stub.ok || !exists(`${settings.runtimeDir}/cells`)) return none;
-  const cell = await import("#lib/cell/host.ts");
+  const cell = await import("#lib/cell/mod_shell.ts");
   const paths = cell.runtimePaths(settings.runtimeDir);
   const liveCells: string[] = [];
   const deadCells: string[] = [];
@@ -147,7 +147,7 @@ async function cellFacts(settings: Settings, stub: Probe): Promise<CellFacts> {
 
 /** A cell lives as long as somebody holds its lock; asking takes and gives back a free one. */
 function isCellAlive(
-  cell: typeof import("#lib/cell/host.ts"),
+  cell: typeof import("#lib/cell/mod_shell.ts"),
   paths: ReturnType<typeof cell.runtimePaths>,
   cellId: string,
 ): boolean {

@@ -9,7 +9,7 @@
 
 const WORKERS: Readonly<Record<string, () => Promise<unknown>>> = {
   "celld-flow": () => import("#lib/flow/mod.ts"),
-  "celld-host": () => import("#lib/cell/host.ts"),
+  "celld-host": () => import("#lib/cell/mod_shell.ts"),
 };
 
 /** Whether this thread is a worker. */

@@ -40,8 +40,11 @@ import {
 import { type ChainLink, judgeRow, RowReader, RowWriter } from "./sqlite_rows_adapter.ts";
 import { readWal } from "./wal.ts";
 
-/** How long SQLite may wait for a lock of its own; celld's lock keeps that rare. */
-const BUSY_TIMEOUT_MS = 250;
+/**
+ * How long SQLite may wait for a lock of its own, standing still meanwhile: as long as a reader
+ * takes for a page. celld's own lock keeps writers apart.
+ */
+const BUSY_TIMEOUT_MS = 20;
 /** Rows that one look at the chain takes into memory. */
 const CHECK_ROWS = 1000;
 

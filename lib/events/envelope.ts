@@ -209,7 +209,7 @@ function judgeData(event: Record<string, unknown>): string[] {
 }
 
 const SCHEME = /^[A-Za-z][A-Za-z0-9+.-]*:/;
-const URI_CHARACTERS = /^(?:[A-Za-z0-9\-._~:/?#[\]@!$&'()*+,;=]|%[0-9A-Fa-f]{2})+$/;
+const URI_REFERENCE = uriReference();
 // deno-lint-ignore no-control-regex -- control characters are what it is looking for
 const FORBIDDEN_TEXT = /[\u0000-\u001f\u007f-\u009f]/;
 const TIMESTAMP =
@@ -235,7 +235,25 @@ function isText(value: unknown): value is string {
 }
 
 function isUriReference(text: string): boolean {
-  return URI_CHARACTERS.test(text);
+  return URI_REFERENCE.test(text);
+}
+
+/** The grammar of RFC 3986 §4.1, put together from its parts. */
+function uriReference(): RegExp {
+  const escaped = "%[0-9A-Fa-f]{2}";
+  const plain = "A-Za-z0-9\\-._~!$&'()*+,;=";
+  const segment = `(?:[${plain}:@]|${escaped})*`;
+  const host = `(?:\\[[0-9A-Fa-fvV:.${plain}]+\\]|(?:[${plain}]|${escaped})*)`;
+  const authority = `//(?:(?:[${plain}:]|${escaped})*@)?${host}(?::[0-9]*)?`;
+  const slashed = `(?:/${segment})*`;
+  // Without a scheme, a colon in the first segment would look like one.
+  const rootless = (first: string) => `(?:${first}+${slashed})?`;
+  const rooted = `/(?:(?:[${plain}:@]|${escaped})+${slashed})?`;
+  const absolute = `[A-Za-z][A-Za-z0-9+.\\-]*:(?:${authority}${slashed}|${rooted}|` +
+    `${rootless(`(?:[${plain}:@]|${escaped})`)})`;
+  const relative = `(?:${authority}${slashed}|${rooted}|${rootless(`(?:[${plain}@]|${escaped})`)})`;
+  const rest = `(?:[${plain}:@/?]|${escaped})*`;
+  return new RegExp(`^(?:${absolute}|${relative})(?:\\?${rest})?(?:#${rest})?$`);
 }
 
 function isExtensionValue(value: unknown): boolean {

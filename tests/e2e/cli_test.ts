@@ -185,9 +185,14 @@ kernelTest(
         ran.stderr,
         /deny +egress +tcp +198\.51\.100\.7:80 +egress-default +no rule allows it \(nft_log_drop\)$/m,
       );
-      assertStringIncludes(ran.stderr, "celld: e2e exited with 7");
+      assertMatch(
+        ran.stderr,
+        /^celld: e2e-[0-9a-f]{8} exited with 7 after .*; 0 allowed, 1 denied$/m,
+      );
 
-      const flows = jsonLines((await runCelld(["flows", "--json", ...flags])).stdout);
+      const flows = jsonLines(
+        (await runCelld(["flows", "--json", "--cell", "e2e", ...flags])).stdout,
+      );
       assertEquals(flows.map(({ decision, dstAddr, dstPort }) => [decision, dstAddr, dstPort]), [
         ["deny", "198.51.100.7", 80],
       ]);

@@ -18,8 +18,12 @@ import {
   type SyscallName,
   withScratch,
 } from "#ffi/mod.ts";
-import { filteredNumber, type FilteredSyscall, NUMBERS } from "#ffi/process/seccomp_numbers.ts";
-import { AARCH64, X86_64 } from "#ffi/syscall.ts";
+import {
+  FILTERED_SYSCALLS,
+  filteredNumber,
+  type FilteredSyscall,
+} from "#ffi/process/seccomp_numbers.ts";
+import { NR_AARCH64, NR_X86_64 } from "#ffi/syscall.ts";
 import { kernelTest } from "#tests/support/kernel.ts";
 import { assert, assertEquals, assertGreater, assertThrows } from "@std/assert";
 
@@ -50,8 +54,8 @@ function differences(
 
 kernelTest("x86-64 numbers are those of the header", `path:${X86_HEADER}`, () => {
   const header = headerNumbers(X86_HEADER);
-  const filtered = Object.entries(NUMBERS).map(([name, [x86]]) => [name, x86] as const);
-  for (const ours of [Object.entries(X86_64), filtered]) {
+  const filtered = Object.entries(FILTERED_SYSCALLS).map(([name, [x86]]) => [name, x86] as const);
+  for (const ours of [Object.entries(NR_X86_64), filtered]) {
     const { compared, wrong } = differences(ours, header);
     assertEquals(wrong, []);
     assertGreater(compared, 40);
@@ -60,8 +64,8 @@ kernelTest("x86-64 numbers are those of the header", `path:${X86_HEADER}`, () =>
 
 kernelTest("aarch64 numbers are those of the generic header", `path:${GENERIC_HEADER}`, () => {
   const header = headerNumbers(GENERIC_HEADER);
-  const own = Object.entries(AARCH64).filter(([, number]) => number >= 0);
-  const filtered = Object.entries(NUMBERS)
+  const own = Object.entries(NR_AARCH64).filter(([, number]) => number >= 0);
+  const filtered = Object.entries(FILTERED_SYSCALLS)
     .map(([name, [, arm]]) => [name, arm] as const)
     .filter(([, number]) => number >= 0);
   for (const ours of [own, filtered]) {
@@ -73,7 +77,7 @@ kernelTest("aarch64 numbers are those of the generic header", `path:${GENERIC_HE
 
 Deno.test("the filter and the calls agree on the numbers that both know", () => {
   const arch = Deno.build.arch as "x86_64" | "aarch64";
-  for (const name of Object.keys(NUMBERS)) {
+  for (const name of Object.keys(FILTERED_SYSCALLS)) {
     if (!(name in NR)) continue;
     assertEquals(filteredNumber(name as FilteredSyscall, arch), NR[name as SyscallName], name);
   }

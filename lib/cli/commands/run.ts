@@ -97,6 +97,7 @@ async function runOnScreen(context: CliContext, run: ScreenedRun): Promise<numbe
       stdinMode: run.stdinMode,
       onOutput: (stream, chunk) => screen.showOutput(stream, chunk),
       onEvent: (event) => screen.showEvent(event),
+      onWarning: (text) => screen.showWarning(text),
       signal: controller.signal,
     });
     showResult(context, screen, result, io.nowMs() - startedAtMs);

@@ -68,9 +68,13 @@ kernelTest("launch: environment and arguments are exactly those given", "root", 
 
 kernelTest("launch: no descriptor but 0, 1 and 2 comes along", "root", () => {
   using _noise = openFile("/etc/passwd");
-  const { output } = runScript("for f in /proc/self/fd/*; do echo ${f##*/}; done");
-  // The shell's own listing opens none.
-  assertEquals(output, "0\n1\n2\n");
+  const { output } = runScript("ls -l /proc/self/fd | tail -n +2");
+  const fds = output.trim().split("\n").map((line) => line.split(/\s+/).slice(8).join(" "));
+  assertEquals(fds.length, 4, output);
+  assertEquals(fds[0], "0 -> /dev/null");
+  assertMatch(fds[1], /^1 -> pipe:/);
+  assertMatch(fds[2], /^2 -> pipe:/);
+  assertMatch(fds[3], /^3 -> \/proc\/\d+\/fd$/, "the listing's own");
 });
 
 kernelTest("launch: the workload cannot look into its init, nor end it", "root", () => {
@@ -83,7 +87,20 @@ kernelTest("launch: the workload cannot look into its init, nor end it", "root",
   assertEquals(wait, { kind: "exited", code: 0 });
 });
 
-kernelTest("launch: setuid programs and new namespaces give nothing", "root", () => {
+kernelTest("launch: a setuid program stays the workload's user", "root", () => {
+  const directory = Deno.makeTempDirSync({ prefix: "celld-test-" });
+  try {
+    Deno.chmodSync(directory, 0o755);
+    Deno.copyFileSync("/usr/bin/id", `${directory}/id`);
+    Deno.chmodSync(`${directory}/id`, 0o6755);
+    const { output } = runScript(`${directory}/id -u; ${directory}/id -g`);
+    assertEquals(output, `${TEST_UID}\n${TEST_UID}\n`);
+  } finally {
+    Deno.removeSync(directory, { recursive: true });
+  }
+});
+
+kernelTest("launch: new namespaces, mounts, roots and device nodes are refused", "root", () => {
   const { output } = runScript(
     "unshare -U true; unshare -m true; mount -t tmpfs none /mnt; chroot / true; mknod /tmp/n c 1 3",
   );

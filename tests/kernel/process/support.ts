@@ -11,6 +11,7 @@ import {
   decodeExitRecord,
   decodeReadyRecord,
   defaultFilter,
+  Epoll,
   EXIT_RECORD_BYTES,
   type ExitRecord,
   type Fd,
@@ -30,6 +31,9 @@ import {
 
 /** A user that no account and no pool has. */
 export const TEST_UID = 1_899_999_990;
+
+/** How long a workload of a test may take for one thing. */
+const WAIT_MS_MAX = 20_000;
 
 /** A mount namespace of its own with its own `/proc`, else the host's view. */
 export const PROC_STEPS: readonly MountStep[] = [
@@ -95,12 +99,15 @@ export class TestWorkload implements Disposable {
 
   /** Blocks until the init told whether the workload was executed; 0 when it was. */
   ready(): number | undefined {
+    waitReadable(this.#ready);
     return decodeReadyRecord(readToEnd(this.#ready));
   }
 
   /** Blocks until the last writer is gone. */
   output(): string {
-    return new TextDecoder().decode(readToEnd(this.#output));
+    let text = "";
+    for (let part = this.readSome(); part !== ""; part = this.readSome()) text += part;
+    return text;
   }
 
   /** Blocks until there is output, and takes it. */
@@ -110,6 +117,7 @@ export class TestWorkload implements Disposable {
 
   /** Blocks until the init has ended, and reaps it. */
   wait(): WaitResult {
+    waitReadable(this.pidfd);
     const result = waitPidfdBlocking(this.pidfd);
     this.#isReaped = true;
     return result;
@@ -131,7 +139,17 @@ export class TestWorkload implements Disposable {
   }
 }
 
+/** A test that waits for what never comes fails, rather than hang with its workload. */
+function waitReadable(fd: Fd): void {
+  using epoll = new Epoll();
+  epoll.add(fd, 0);
+  if (epoll.wait(WAIT_MS_MAX).length === 0) {
+    throw new Error(`Cannot wait for the workload: nothing within ${WAIT_MS_MAX} ms`);
+  }
+}
+
 function readOnce(fd: Fd): Uint8Array {
+  waitReadable(fd);
   const bytes = new Uint8Array(4096);
   return bytes.subarray(0, readFd(fd, bytes) ?? 0);
 }

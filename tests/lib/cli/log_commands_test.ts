@@ -58,6 +58,9 @@ Deno.test("flows filters by cell and by verdict", async () => {
   assertEquals(await seqs("--allow"), [3]);
   assertEquals(await seqs("--cell", "other"), [3]);
   assertEquals(await seqs("--cell", "run-1"), [2]);
+  const named = { seq: 9, event: { ...decisionEvent({ cellId: "web-0a1b2c3d" }), subject: "x" } };
+  const bySpec = await run(["flows", "--json", "--cell", "web"], log([named]).ports);
+  assertEquals(JSON.parse(bySpec.out).seq, 9);
   assertEquals(await seqs("--since", "2"), [3]);
   assertEquals(await seqs("--limit", "1"), [3]);
   assertEquals((await run(["flows", "--deny", "--allow"], log().ports)).code, 2);

@@ -308,3 +308,25 @@ Deno.test("--events takes jsonl and jsonl:PATH and nothing else", async () => {
     assertEquals((await run(["run", "cell.yaml", "--events", text], {}, FILES)).code, 2);
   }
 });
+
+Deno.test("a warning is told even where all else is quiet, and as JSON where that is asked for", async () => {
+  const warn = ports(({ onWarning }) => {
+    onWarning?.("The event log refuses");
+    return EXITED;
+  });
+  assertEquals(
+    (await run(["run", "-q", "cell.yaml"], warn, FILES)).err,
+    "celld: The event log refuses\n",
+  );
+  const { err } = await run(["run", "cell.yaml", "--events", "jsonl"], warn, FILES);
+  assertEquals(JSON.parse(err), { warning: "The event log refuses" });
+});
+
+Deno.test("the kernel's code in the text of an error is enough for the hint", async () => {
+  const { err } = await run(["run", "cell.yaml"], {
+    ...ports(() => EXITED),
+    runCell: () =>
+      Promise.reject(new Error("Cannot start the cell at netns: Cannot unshare: EPERM")),
+  }, FILES);
+  assertStringIncludes(err, "run as root");
+});

@@ -1,6 +1,7 @@
 /**
- * The door to what touches the host: the workers' client, the runtime directory, forwarding.
- * Importing it loads the system call stub; what is pure is behind `mod.ts`.
+ * The second door of this folder, to what touches the host: the worker's client, the runtime
+ * directory, forwarding. Importing it loads the system call stub; what is pure is behind
+ * `mod.ts`, which loads nothing.
  *
  * @module
  */

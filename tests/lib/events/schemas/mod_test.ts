@@ -1,0 +1,245 @@
+/**
+ * The schemas of the catalogue: every type has one, the examples fit, and what is wrong is named.
+ *
+ * @module
+ */
+import { assert, assertEquals } from "@std/assert";
+import fc from "fast-check";
+import {
+  EVENT_DATA_SCHEMAS,
+  EVENT_TYPES,
+  type EventDataByType,
+  eventSchemaDocument,
+  type EventType,
+  isEventType,
+  type JsonSchema,
+  LEGACY_FORMATION_PREFIX,
+  validateEventData,
+  validateSchema,
+} from "#lib/events/mod.ts";
+
+const TIME = "2026-05-16T00:00:00Z";
+const IDENTITY = { cellId: "cell-x", specId: "spec-x", runId: "run-x" };
+const RUN = { cellId: "cell-x", runId: "run-x" };
+const FORMATION = { formationId: "4f9c1a9e-1111-4222-8333-444455556666", formationName: "f" };
+
+/** One example a type, with every member, which the compiler holds against the interfaces. */
+const EXAMPLES: { readonly [K in EventType]: Required<EventDataByType[K]> } = {
+  [EVENT_TYPES.cellStarted]: {
+    ...IDENTITY,
+    policyDigest: `sha256:${"0".repeat(64)}`,
+    startedAt: TIME,
+  },
+  [EVENT_TYPES.cellDestroyed]: {
+    ...IDENTITY,
+    outcome: "failed",
+    terminalState: "forced",
+    reason: "it did not stop",
+  },
+  [EVENT_TYPES.commandCompleted]: {
+    ...IDENTITY,
+    exitCode: 137,
+    reason: "oom",
+    signal: "SIGKILL",
+    durationMs: 12.5,
+  },
+  [EVENT_TYPES.flowDecision]: {
+    schemaVersion: "1.0.0",
+    ...RUN,
+    decisionId: "4f9c1a9e-1111-4222-8333-444455556666",
+    direction: "egress",
+    decision: "allow",
+    reasonCode: "nft_log_accept",
+    nftRuleRef: "egress[0]",
+    srcAddr: "10.213.0.1",
+    srcPort: 40000,
+    dstAddr: "192.0.2.1",
+    dstPort: 443,
+    protocol: "tcp",
+    packetCount: 1,
+    byteCount: 60,
+    policyDigest: "sha256:x",
+    keysetId: "k",
+    issuerKid: "i",
+    correlationId: "c",
+    observedAt: TIME,
+  },
+  [EVENT_TYPES.formationCreated]: { ...FORMATION, cellIds: ["a"], reason: "asked" },
+  [EVENT_TYPES.formationLaunching]: { ...FORMATION, cellIds: [], reason: "asked" },
+  [EVENT_TYPES.formationRunning]: { ...FORMATION, cellIds: [], reason: "asked" },
+  [EVENT_TYPES.formationDegraded]: { ...FORMATION, cellIds: [], reason: "asked" },
+  [EVENT_TYPES.formationCompleted]: { ...FORMATION, cellIds: [], reason: "asked" },
+  [EVENT_TYPES.formationFailed]: { ...FORMATION, cellIds: [], reason: "asked" },
+  [EVENT_TYPES.formationCancelled]: { ...FORMATION, cellIds: [], reason: "asked" },
+  [EVENT_TYPES.cellPhase]: { ...IDENTITY, phase: "preparing", detail: "netns" },
+  [EVENT_TYPES.cellRefused]: { specId: "s", cellId: "c", reason: "spec", detail: "no argv" },
+  [EVENT_TYPES.flowClosed]: {
+    ...RUN,
+    ruleRef: "egress[0]",
+    direction: "egress",
+    srcAddr: "fdce::1",
+    srcPort: 1,
+    dstAddr: "2001:db8::1",
+    dstPort: 2,
+    protocol: "udp",
+    packetsOut: 1,
+    bytesOut: 2,
+    packetsIn: 3,
+    bytesIn: 4,
+    openedAt: TIME,
+    closedAt: TIME,
+    reason: "expired",
+  },
+  [EVENT_TYPES.flowGap]: {
+    ...RUN,
+    lost: 3,
+    sequenceLost: 2,
+    socketDrops: 1,
+    from: TIME,
+    to: TIME,
+    cause: "overflow",
+  },
+  [EVENT_TYPES.flowCounters]: {
+    ...RUN,
+    rules: [{
+      ruleRef: "egress-default",
+      verdict: "drop",
+      matchedPackets: 3,
+      matchedBytes: 180,
+      loggedPackets: 1,
+      suppressedPackets: 2,
+    }],
+    listener: { seen: 1, lost: 0, decodeFailed: 0, foreign: 0, eventsEmitted: 1 },
+    backstopDrops: 0,
+  },
+  [EVENT_TYPES.hostStarted]: { host: "h", version: "0.1.0", pid: 1 },
+  [EVENT_TYPES.hostStopped]: { host: "h", pid: 1, reason: "signal" },
+  [EVENT_TYPES.hostWorkerRestarted]: { host: "h", worker: "flow", restarts: 1, detail: "died" },
+  [EVENT_TYPES.hostRecovered]: { host: "h", adopted: [], removed: ["c"] },
+};
+
+const CASES = Object.entries(EXAMPLES) as [EventType, Record<string, unknown>][];
+
+Deno.test("the example of every type fits its schema, alone and without its optional members", () => {
+  assertEquals(CASES.length, Object.keys(EVENT_TYPES).length);
+  for (const [type, example] of CASES) {
+    assertEquals(validateEventData(type, example), [], type);
+    const required = new Set(EVENT_DATA_SCHEMAS[type].required);
+    const least = Object.fromEntries(
+      Object.entries(example).filter(([name]) => required.has(name)),
+    );
+    assertEquals(validateEventData(type, least), [], type);
+  }
+});
+
+Deno.test("every missing required member is named", () => {
+  for (const [type, example] of CASES) {
+    for (const name of EVENT_DATA_SCHEMAS[type].required ?? []) {
+      const { [name]: _, ...rest } = example;
+      const problems = validateEventData(type, rest);
+      assertEquals(problems.length, 1, `${type} ${name}`);
+      assert(problems[0].startsWith(`data.${name}: found nothing, want a`), problems[0]);
+    }
+  }
+});
+
+Deno.test("every member of the wrong type is named", () => {
+  for (const [type, example] of CASES) {
+    for (const name of Object.keys(example)) {
+      const problems = validateEventData(type, { ...example, [name]: { wrong: true } });
+      assert(problems.length > 0 && problems[0].startsWith(`data.${name}`), `${type} ${name}`);
+    }
+  }
+});
+
+Deno.test("members that nobody knows yet are accepted", () => {
+  for (const [type, example] of CASES) {
+    assertEquals(validateEventData(type, { ...example, later: { added: 1 } }), []);
+  }
+});
+
+Deno.test("types that the catalogue does not know are not judged", () => {
+  assertEquals(validateEventData("com.example.other", 7), []);
+  assert(isEventType(EVENT_TYPES.flowGap) && !isEventType(`${LEGACY_FORMATION_PREFIX}created`));
+  assert(!isEventType("constructor"));
+});
+
+Deno.test("the decision of the reference's example fits", () => {
+  const data = {
+    schemaVersion: "1.0.0",
+    cellId: "cell-x",
+    runId: "run-x",
+    decisionId: "0d9b4f0e-3b1f-4c7e-9d55-0c1e6a2b7f10",
+    direction: "egress",
+    decision: "deny",
+    reasonCode: "nft_log_drop",
+    observedAt: "2026-05-16T00:00:00Z",
+  };
+  assertEquals(validateEventData(EVENT_TYPES.flowDecision, data), []);
+});
+
+Deno.test("validateSchema() names path, found and wanted", () => {
+  const decision = EXAMPLES[EVENT_TYPES.flowDecision];
+  const cases: [Record<string, unknown>, string][] = [
+    [{ dstPort: 70_000 }, "data.dstPort: found 70000, want at most 65535"],
+    [{ dstPort: 1.5 }, "data.dstPort: found 1.5, want an integer"],
+    [{ packetCount: -1 }, "data.packetCount: found -1, want at least 0"],
+    [{ decision: "maybe" }, 'data.decision: found "maybe", want "allow" or "deny"'],
+    [{ cellId: "" }, 'data.cellId: found "", want at least 1 characters'],
+    [{ observedAt: "now" }, 'data.observedAt: found "now", want an RFC 3339 time'],
+    [{ byteCount: 10n }, "data.byteCount: found a bigint, want an integer"],
+    [{ nftRuleRef: null }, "data.nftRuleRef: found null, want a string"],
+  ];
+  for (const [change, wanted] of cases) {
+    assertEquals(validateEventData(EVENT_TYPES.flowDecision, { ...decision, ...change }), [wanted]);
+  }
+  const counters = EXAMPLES[EVENT_TYPES.flowCounters];
+  const rules = [counters.rules[0], { ...counters.rules[0], verdict: "reject" }];
+  assertEquals(validateEventData(EVENT_TYPES.flowCounters, { ...counters, rules }), [
+    'data.rules[1].verdict: found "reject", want "accept" or "drop"',
+  ]);
+  const signal = { ...EXAMPLES[EVENT_TYPES.commandCompleted], signal: "9" };
+  assertEquals(validateEventData(EVENT_TYPES.commandCompleted, signal).length, 1);
+});
+
+Deno.test("validateEventData() never throws on any value", () => {
+  const types = fc.constantFrom(...Object.values(EVENT_TYPES));
+  fc.assert(fc.property(types, fc.anything(), (type, data) => {
+    validateEventData(type, data);
+  }));
+  for (const [type, example] of CASES) {
+    const names = fc.constantFrom(...Object.keys(example));
+    fc.assert(
+      fc.property(names, fc.anything(), (name, value) => {
+        validateEventData(type, { ...example, [name]: value });
+      }),
+      { numRuns: 30 },
+    );
+  }
+});
+
+Deno.test("schema documents are complete and use only what the validator knows", () => {
+  for (const type of Object.values(EVENT_TYPES)) {
+    const document = eventSchemaDocument(type);
+    assertEquals(document.title, type);
+    assertEquals(document.$id, `urn:celld:schema:${type}`);
+    assertKnownKeywords(EVENT_DATA_SCHEMAS[type]);
+  }
+});
+
+Deno.test("validateSchema() without a type judges by the enumeration alone", () => {
+  assertEquals(validateSchema({ enum: [1, "a"] }, "a"), []);
+  assertEquals(validateSchema({ enum: [1, "a"] }, 2, "x"), ['x: found 2, want 1 or "a"']);
+});
+
+const KEYWORDS = new Set(
+  ("type description enum minimum maximum minLength maxLength pattern format items properties " +
+    "required").split(" "),
+);
+
+function assertKnownKeywords(schema: JsonSchema): void {
+  for (const keyword of Object.keys(schema)) assert(KEYWORDS.has(keyword), keyword);
+  for (const name of schema.required ?? []) assert(schema.properties?.[name] !== undefined, name);
+  if (schema.items !== undefined) assertKnownKeywords(schema.items);
+  for (const member of Object.values(schema.properties ?? {})) assertKnownKeywords(member);
+}
