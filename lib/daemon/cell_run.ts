@@ -127,6 +127,11 @@ export class CellRun {
     this.#feed({ kind: "stopRequested" });
   }
 
+  /** Kills the workload at once. */
+  kill(): void {
+    this.#feed({ kind: "killRequested" });
+  }
+
   /** Makes events of the cell's flow records; there while its listener is. */
   get session(): FlowSession | undefined {
     return this.#session;

@@ -25,6 +25,8 @@ export interface RunCellOptions {
   onWarning?(text: string): void;
   /** Aborted: stop gracefully, then by force. */
   readonly signal: AbortSignal;
+  /** Aborted: end by force at once. */
+  readonly killSignal?: AbortSignal;
 }
 
 /** How a run ended. */

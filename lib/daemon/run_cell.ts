@@ -73,11 +73,14 @@ async function runWithLog(
       onOutput: (stream, chunk) => options.onOutput(stream, chunk),
     });
     const stop = () => run.stop();
+    const kill = () => run.kill();
     options.signal.addEventListener("abort", stop, { once: true });
+    options.killSignal?.addEventListener("abort", kill, { once: true });
     const running = host.run(run);
     if (options.signal.aborted) stop();
     const result = await running;
     options.signal.removeEventListener("abort", stop);
+    options.killSignal?.removeEventListener("abort", kill);
     await flushOrThrow(host);
     return toResult(result, cellId, runId);
   } finally {

@@ -2,7 +2,7 @@
  * `celld run`: a spec becomes a running cell, and this process its terminal.
  *
  * The exit code is the workload's own, or one of the table in `exit_codes.ts`. A first SIGINT,
- * SIGTERM or SIGHUP stops the cell with the grace that its spec gives; more of them only say so.
+ * SIGTERM or SIGHUP stops the cell with the grace that its spec gives; a second one kills it.
  *
  * @module
  */
@@ -88,7 +88,11 @@ async function runOnScreen(context: CliContext, run: ScreenedRun): Promise<numbe
       controller.abort(error);
     },
   });
-  const stopListening = io.onSignal((signal) => stop(signal, controller, screen, run));
+  const killer = new AbortController();
+  const stopListening = io.onSignal((signal) => {
+    if (controller.signal.aborted) killer.abort();
+    stop(signal, controller, screen, run);
+  });
   const startedAtMs = io.nowMs();
   try {
     const result = await context.ports.runCell({
@@ -99,6 +103,7 @@ async function runOnScreen(context: CliContext, run: ScreenedRun): Promise<numbe
       onEvent: (event) => screen.showEvent(event),
       onWarning: (text) => screen.showWarning(text),
       signal: controller.signal,
+      killSignal: killer.signal,
     });
     showResult(context, screen, result, io.nowMs() - startedAtMs);
     return readerGone?.exitCode ?? result.exitCode;
@@ -117,8 +122,8 @@ function stop(
   controller.abort(new DOMException(`Stopped by ${signal}`, "AbortError"));
   if (run.isJsonOnStderr || run.isQuiet) return;
   const grace = run.spec.run?.limits.gracefulShutdownSeconds;
-  const patience = grace === undefined ? "" : `; it is killed after ${grace} s at the latest`;
-  const line = isFirst ? `celld: ${signal}: stopping the cell${patience}` : "celld: still stopping";
+  const patience = grace === undefined ? "" : ` (${grace} s; once more to kill it)`;
+  const line = isFirst ? `celld: ${signal}: stopping the cell${patience}` : "celld: killing it";
   screen.writeLine(`${line}\n`);
 }
 

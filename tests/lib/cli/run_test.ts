@@ -252,7 +252,7 @@ Deno.test("a signal stops the cell once, and says how long that may take", async
     err,
     "celld: SIGINT: stopping the cell; it is killed after 5 s at the latest",
   );
-  assertStringIncludes(err, "celld: still stopping");
+  assertStringIncludes(err, "celld: killing it");
   assertEquals(io.listenerCount(), 0);
 });
 
