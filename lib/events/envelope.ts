@@ -142,19 +142,14 @@ export function parseEventText(text: string): CloudEvent | EventError {
   }
 }
 
+/** The members that are set: the object itself where all are, which is the common case. */
 function withoutNulls(json: Record<string, unknown>): Record<string, unknown> {
-  const event: Record<string, unknown> = {};
-  for (const [name, value] of Object.entries(json)) {
-    // The data itself may be null; an attribute that is null is unset (JSON format §2.2).
-    if (value === undefined || (value === null && name !== "data")) continue;
-    Object.defineProperty(event, name, {
-      value,
-      enumerable: true,
-      writable: true,
-      configurable: true,
-    });
-  }
-  return event;
+  // The data itself may be null; an attribute that is null is unset (JSON format §2.2).
+  const isSet = (name: string) =>
+    json[name] !== undefined && (json[name] !== null || name === "data");
+  const names = Object.keys(json);
+  if (names.every(isSet)) return json;
+  return Object.fromEntries(names.filter(isSet).map((name) => [name, json[name]]));
 }
 
 function judgeAttributes(event: Record<string, unknown>): string[] {

@@ -233,13 +233,14 @@ Deno.test("every problem of a spec is printed with path, found and wanted, and n
   assertEquals(JSON.parse(json.err).error.problems, error.problems);
 });
 
-Deno.test("a signal stops the cell once, and says how long that may take", async () => {
+Deno.test("a first signal stops the cell and says how long that may take, a second one kills it", async () => {
   const io = fakeIo(FILES);
   const reasons: unknown[] = [];
   const { code, err } = await run(
     ["run", "cell.yaml"],
-    ports(({ signal }) => {
+    ports(({ signal, killSignal }) => {
       signal.addEventListener("abort", () => reasons.push(signal.reason.message));
+      killSignal?.addEventListener("abort", () => reasons.push("kill"));
       io.raise("SIGINT");
       io.raise("SIGINT");
       return { ...EXITED, exitCode: 143, reason: "stopped" };
@@ -247,10 +248,10 @@ Deno.test("a signal stops the cell once, and says how long that may take", async
     io,
   );
   assertEquals(code, 143);
-  assertEquals(reasons, ["Stopped by SIGINT"]);
+  assertEquals(reasons, ["Stopped by SIGINT", "kill"]);
   assertStringIncludes(
     err,
-    "celld: SIGINT: stopping the cell; it is killed after 5 s at the latest",
+    "celld: SIGINT: stopping the cell (5 s; once more to kill it)",
   );
   assertStringIncludes(err, "celld: killing it");
   assertEquals(io.listenerCount(), 0);

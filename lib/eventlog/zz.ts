@@ -1,0 +1,16 @@
+import { prepareEvent } from "./prepare.ts";
+import { SqliteStore } from "./sqlite_store_adapter.ts";
+import { RowHasher, GENESIS } from "./chain.ts";
+import { EVENT_TYPES, makeEvent, parseEvent, validateEventData } from "#lib/events/mod.ts";
+const someEvent=(p:string,i:number)=>{const id=`${p}-${String(i).padStart(8,"0")}`; return makeEvent({id,source:"/celld/bench",type:EVENT_TYPES.flowDecision,subject:"cell:bench",time:"2026-05-16T00:00:00.000Z",data:{schemaVersion:"1.0.0",cellId:"bench",runId:"run-1",decisionId:id,direction:"egress",decision:"allow",reasonCode:"nft_log_accept",nftRuleRef:"egress[0]",srcAddr:"10.213.0.1",srcPort:i%65536,dstAddr:"192.0.2.1",dstPort:443,protocol:"tcp",policyDigest:`sha256:${"0".repeat(64)}`,observedAt:"2026-05-16T00:00:00.000Z"}});};
+const N=40000; const T=(n:string,f:()=>void)=>{const t=performance.now(); f(); console.log(n,((performance.now()-t)/N*1000).toFixed(2),"us/event");};
+const evs=Array.from({length:N},(_,i)=>someEvent("e",i));
+T("parse",()=>{for(const e of evs) parseEvent(e);}); T("validate",()=>{for(const e of evs) validateEventData(e.type,e.data);});
+T("stringify",()=>{for(const e of evs) JSON.stringify(e);});
+let pe:any[]=[]; T("prepare",()=>{pe=evs.map(prepareEvent);});
+const h=new RowHasher(); T("hash",()=>{for(const p of pe) h.hash(GENESIS,1,2,p.body);});
+const s=SqliteStore.openForAppending(Deno.makeTempDirSync()+"/e.db");
+let ck=0; T("store.append 512",()=>{for(let i=0;i<N;i+=512){ s.append(pe.slice(i,i+512),Date.now()); if(s.walFrames>2000){const t=performance.now(); s.checkpoint(); ck+=performance.now()-t;} }});
+console.log("ckpt total ms",ck|0);
+T("entries",()=>{let since=0; for(;;){const r=s.entries(since,1000); if(!r.length)break; since=r.at(-1)!.seq;}});
+s.close();
