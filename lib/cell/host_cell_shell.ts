@@ -17,6 +17,7 @@ import {
   type Fd,
   NetlinkConn,
   NftConn,
+  type NftTable,
   withNetns,
 } from "#ffi/mod.ts";
 import { configureCellNetns } from "./cell_netns_shell.ts";
@@ -69,6 +70,7 @@ export class HostCell {
   #netns: Fd | undefined;
   #nft: NetlinkConn | undefined;
   #cgroup: Cgroup | undefined;
+  #table: NftTable | undefined;
   #process: ProcessShell | undefined;
 
   /** Makes nothing yet. */
@@ -134,13 +136,13 @@ export class HostCell {
   /** Counters of the cell's table and of what the host side dropped. */
   counters(): CellCounters {
     if (this.#nft === undefined || this.#plan === undefined) {
-      return { rules: [], backstopDrops: 0 };
+      return { rules: [], table: undefined, backstopDrops: 0 };
     }
     const rules = new NftConn(this.#nft).ruleCounters(cellTableName(this.order.cellId));
     const backstopDrops = needsNetwork(this.#policy)
       ? this.#context.network.backstopDrops(this.#plan.index)
       : 0;
-    return { rules, backstopDrops };
+    return { rules, table: this.#table, backstopDrops };
   }
 
   /** Kills every process of the cell at once. */
@@ -214,14 +216,14 @@ export class HostCell {
 
   async #installRulesets(): Promise<StepFacts> {
     const { network, settings } = this.#context;
-    const table = cellTable(this.#policy, {
+    this.#table = cellTable(this.#policy, {
       cellId: this.order.cellId,
       nflogGroup: settings.nflogGroup,
       hostAddresses: network.hostAddresses(),
       pools: settings.pools,
       linkAddresses: [this.#plan!.hostIpv4, this.#plan!.hostIpv6],
     });
-    new NftConn(this.#nft!).commit(encodeTable(table));
+    new NftConn(this.#nft!).commit(encodeTable(this.#table));
     if (needsNetwork(this.#policy)) await network.admit(this.#plan!, this.#policy);
     return {};
   }

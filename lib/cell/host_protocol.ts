@@ -10,7 +10,7 @@
 import type { CellSpec } from "./spec.ts";
 import type { NetworkPools } from "./network_plan.ts";
 import type { OutputStream } from "./output_shell.ts";
-import type { NftRuleCounters } from "#ffi/netlink/nftables/ruleset.ts";
+import type { NftRuleCounters, NftTable } from "#ffi/netlink/nftables/ruleset.ts";
 
 /** Steps of a cell that the host worker does, in order; each can be undone. */
 export const HOST_STEPS = [
@@ -77,6 +77,8 @@ export interface StepFacts {
 /** Counters of a cell's table, and what the host side of its interface dropped. */
 export interface CellCounters {
   readonly rules: readonly NftRuleCounters[];
+  /** The table that they were dumped from. */
+  readonly table: NftTable | undefined;
   readonly backstopDrops: number;
 }
 

@@ -11,7 +11,9 @@
  *
  * @module
  */
-import type { NftRuleCounters } from "#ffi/netlink/nftables/ruleset.ts";
+import type { NftRuleCounters, NftTable } from "#ffi/netlink/nftables/ruleset.ts";
+import type { FlowCounterRow } from "#lib/events/mod.ts";
+import { formatRule } from "./nft_text.ts";
 
 /** The counters of one decision. */
 export interface RuleCounterSummary {
@@ -81,4 +83,30 @@ export function countComment(
 /** Whether every packet that matched was either logged or suppressed. */
 export function isBalanced(summary: RuleCounterSummary): boolean {
   return summary.matchedPackets === summary.loggedPackets + summary.suppressedPackets;
+}
+
+/**
+ * The counting rules of a table one by one, with their text: those that say when a decision
+ * was asked for, never met ones too. A dump keeps a chain's rules in the order of its value.
+ */
+export function describeCounters(
+  table: NftTable,
+  rows: readonly NftRuleCounters[],
+): readonly FlowCounterRow[] {
+  return table.chains.flatMap((chain) => {
+    const dumped = rows.filter((row) => row.chain === chain.name);
+    return chain.rules.flatMap((rule, index) => {
+      const row = dumped[index];
+      if (row === undefined || COMMENT.exec(rule.comment ?? "")?.[2] !== "matched") return [];
+      return [{
+        family: "inet",
+        table: table.name,
+        chain: chain.name,
+        handle: Number(row.handle),
+        packetCount: Number(row.packets ?? 0n),
+        byteCount: Number(row.bytes ?? 0n),
+        ruleRepr: formatRule(rule),
+      }];
+    });
+  });
 }

@@ -15,6 +15,7 @@ import {
   CellEvents,
   type CellSpec,
   classifyExit,
+  describeCounters,
   type ExitSummary,
   isSuccess,
   Lifecycle,
@@ -236,8 +237,9 @@ export class CellRun {
     }
     const counters = await host.request("counters", { cellId });
     const rules = summarizeCounters(counters.rules).map(toRuleCounters);
-    const { backstopDrops } = counters;
-    const end = { stats, rules, backstopDrops, nowMs: clock.nowMs() };
+    const { table, backstopDrops } = counters;
+    const rows = table === undefined ? [] : describeCounters(table, counters.rules);
+    const end = { stats, rules, rows, backstopDrops, nowMs: clock.nowMs() };
     this.#options.push(session.finish(end, clock.nextId));
     this.#session = undefined;
     if (failure !== undefined) throw failure;

@@ -21,19 +21,6 @@
  * @module
  */
 export * from "./log.ts";
-export { MemoryEventLog } from "./memory_adapter.ts";
-export {
-  CHECKPOINT_FRAMES,
-  GROUP_EVENTS_MAX,
-  openSqliteLog,
-  type Retention,
-  SqliteEventLog,
-  type SqliteLogOptions,
-} from "./sqlite_adapter.ts";
-export {
-  PROBLEMS_MAX,
-  verifyLog,
-  type VerifyOptions,
-  type VerifyProblem,
-  type VerifyReport,
-} from "./verify_adapter.ts";
+export * from "./memory_adapter.ts";
+export * from "./sqlite_adapter.ts";
+export * from "./verify_adapter.ts";

@@ -114,11 +114,10 @@ export type PageState = "settled" | "next" | "wrong";
 /** Judges the content of one page of the file, from 1. */
 export function judgePage(sums: PageSums, page: number, content: Uint8Array): PageState {
   const sum = pageSum(content);
-  const settled = settledSum(sums, page);
-  const next = sums.next.get(page) ??
-    (settled === undefined && page <= sums.nextPages
-      ? pageSum(new Uint8Array(sums.pageSize))
-      : settled);
+  // A page past the old end that is not copied yet is a hole, where a later one already is.
+  const settled = settledSum(sums, page) ??
+    (page >= 1 && page <= sums.nextPages ? pageSum(new Uint8Array(sums.pageSize)) : undefined);
+  const next = sums.next.get(page) ?? settled;
   // Next first: a page that the copy does not change counts as copied already.
   if (next !== undefined && sameBytes(sum, next)) return "next";
   return settled !== undefined && sameBytes(sum, settled) ? "settled" : "wrong";

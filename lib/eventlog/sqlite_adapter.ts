@@ -38,7 +38,7 @@ import { SqliteStore } from "./sqlite_store_adapter.ts";
 /** Events that one transaction takes, unless a single call brings more. */
 export const GROUP_EVENTS_MAX = 512;
 /** Frames (of 4 KiB) in the write-ahead log at which it is copied into the database. */
-export const CHECKPOINT_FRAMES = 2000;
+export const CHECKPOINT_FRAMES = 1000;
 /** How soon a follower sees what another process appended. */
 const POLL_MS = 50;
 /** How long an append waits for other processes. */

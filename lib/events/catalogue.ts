@@ -257,14 +257,38 @@ export interface FlowRuleCounters {
   readonly suppressedPackets: number;
 }
 
+/** One counting rule of a cell's table, as a dump at the end of a run shows it. */
+export interface FlowCounterRow {
+  /** `inet`. */
+  readonly family: string;
+  /** Name of the table. */
+  readonly table: string;
+  /** Name of the chain. */
+  readonly chain: string;
+  /** The rule's number in the table. */
+  readonly handle: number;
+  /** Packets that matched; 0 where the rule was never met. */
+  readonly packetCount: number;
+  /** Their bytes. */
+  readonly byteCount: number;
+  /** The rule as nft text. */
+  readonly ruleRepr: string;
+}
+
 /** The kernel's counters and the listener's own, at the end of a run: they must agree. */
 export interface FlowCountersData {
   /** The cell. */
   readonly cellId: string;
   /** The run of the cell. */
   readonly runId: string;
-  /** One row a rule. */
+  /** One row a rule of the policy. */
   readonly rules: readonly FlowRuleCounters[];
+  /** One row a counting rule of the table, in its order. */
+  readonly rows?: readonly FlowCounterRow[];
+  /** Distinct 5-tuples that were allowed out: what was exercised of what was declared. */
+  readonly exercisedConnections?: number;
+  /** Sights of further ones after the set of 5-tuples was full: above 0 the count is a lower bound. */
+  readonly exercisedOverflow?: number;
   /** The listener's own counters. */
   readonly listener: {
     /** Records of ours that it saw. */

@@ -19,6 +19,7 @@ import {
   type EventDataByType,
   type EventType,
   type FlowClosedData,
+  type FlowCounterRow,
   type FlowGapData,
   type FlowProtocol,
   type FlowRuleCounters,
@@ -66,6 +67,8 @@ export interface FlowSessionEnd {
   readonly stats: FlowListenerStats;
   /** What the ruleset counted, read after the listener was drained. */
   readonly rules: readonly FlowRuleCounters[];
+  /** The counting rules one by one, where they were dumped. */
+  readonly rows?: readonly FlowCounterRow[];
   /** Packets that only the host's side dropped. */
   readonly backstopDrops: number;
   /** Milliseconds since 1970. */
@@ -157,6 +160,9 @@ export class FlowSession {
     events.push(this.#event(EVENT_TYPES.flowCounters, nextId(), end.nowMs, {
       ...this.#ids(),
       rules: end.rules,
+      ...(end.rows === undefined ? {} : { rows: end.rows }),
+      exercisedConnections: this.#accumulator.uniqueFlowCount,
+      exercisedOverflow: this.#accumulator.overflowCount,
       listener: {
         seen: this.#seen,
         lost: this.#decisionsLost,

@@ -5,6 +5,7 @@
  */
 import type {
   FlowClosedData,
+  FlowCounterRow,
   FlowCountersData,
   FlowDecisionData,
   FlowGapData,
@@ -83,6 +84,16 @@ const RULE = objectOf<FlowRuleCounters>("What the kernel counted for one rule.",
   suppressedPackets: COUNT,
 });
 
+const ROW = objectOf<FlowCounterRow>("One counting rule of a cell's table.", {
+  family: ID,
+  table: TEXT,
+  chain: TEXT,
+  handle: COUNT,
+  packetCount: COUNT,
+  byteCount: COUNT,
+  ruleRepr: TEXT,
+});
+
 const LISTENER = objectOf<FlowCountersData["listener"]>("The listener's own counters.", {
   seen: COUNT,
   lost: COUNT,
@@ -98,6 +109,9 @@ export const FLOW_COUNTERS = objectOf<FlowCountersData>(
     cellId: ID,
     runId: ID,
     rules: { type: "array", items: RULE },
+    rows: optional({ type: "array", items: ROW }),
+    exercisedConnections: optional(COUNT),
+    exercisedOverflow: optional(COUNT),
     listener: LISTENER,
     backstopDrops: COUNT,
   },

@@ -1,5 +1,10 @@
 import { assertEquals } from "@std/assert";
-import { countComment, isBalanced, summarizeCounters } from "#lib/cell/rule_counters.ts";
+import {
+  countComment,
+  describeCounters,
+  isBalanced,
+  summarizeCounters,
+} from "#lib/cell/rule_counters.ts";
 
 const row = (comment: string | undefined, packets?: bigint, bytes?: bigint) => ({
   chain: "output",
@@ -68,4 +73,50 @@ Deno.test("isBalanced() compares what matched with what became of it", () => {
 Deno.test("countComment() sums every rule with a comment", () => {
   const rows = [row("backstop", 1n, 60n), row("backstop", 2n, 80n), row("other", 9n, 9n)];
   assertEquals(countComment(rows, "backstop"), { packets: 3n, bytes: 140n });
+});
+
+Deno.test("describeCounters() tells each rule that asks for a decision, with its text, never met ones too", () => {
+  const counter = { kind: "counter" } as const;
+  const table = {
+    name: "cellos_demo",
+    sets: [],
+    maps: [],
+    chains: [
+      {
+        name: "output",
+        rules: [
+          { statements: [counter, { kind: "verdict", verdict: "accept" } as const] },
+          {
+            statements: [counter, { kind: "goto", chain: "egress_0" } as const],
+            comment: "egress[0] matched",
+          },
+          {
+            statements: [counter, { kind: "goto", chain: "egress_default" } as const],
+            comment: "egress-default matched",
+          },
+        ],
+      },
+      { name: "egress_0", rules: [{ statements: [counter], comment: "egress[0] logged" }] },
+    ],
+  };
+  const dumped = (handle: bigint, packets: bigint) => ({
+    chain: "output",
+    handle,
+    packets,
+    bytes: packets * 60n,
+  });
+  const rows = [dumped(4n, 9n), dumped(5n, 2n), dumped(6n, 0n)];
+  const expected = (handle: number, packetCount: number, ruleRepr: string) => ({
+    family: "inet",
+    table: "cellos_demo",
+    chain: "output",
+    handle,
+    packetCount,
+    byteCount: packetCount * 60,
+    ruleRepr,
+  });
+  assertEquals(describeCounters(table, rows), [
+    expected(5, 2, 'counter goto egress_0 comment "egress[0] matched"'),
+    expected(6, 0, 'counter goto egress_default comment "egress-default matched"'),
+  ]);
 });
