@@ -26,13 +26,21 @@ export interface Totals {
 /** Folders of `tests/` whose tests touch the kernel or the whole machine: one at a time. */
 const SERIAL_FOLDERS: ReadonlySet<string> = new Set(["kernel", "e2e", "interop", "sim"]);
 
-/** Sorts test files into groups, in the order in which they run: the fastest first. */
-export function groupTests(paths: readonly string[]): TestGroup[] {
+/**
+ * Sorts test files into groups, in the order in which they run: the fastest first.
+ *
+ * `touchesKernel` tells of a file whether it has kernel tests: such a file runs alone too, wherever
+ * it stands, since it may look at the whole machine.
+ */
+export function groupTests(
+  paths: readonly string[],
+  touchesKernel: (path: string) => boolean,
+): TestGroup[] {
   const side: string[] = [];
   const serial = new Map<string, string[]>();
   for (const path of paths.filter((one) => one.endsWith("_test.ts")).sort()) {
     const [, folder, area] = path.split("/");
-    if (!SERIAL_FOLDERS.has(folder)) {
+    if (!SERIAL_FOLDERS.has(folder) && !touchesKernel(path)) {
       side.push(path);
       continue;
     }

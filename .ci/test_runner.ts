@@ -18,14 +18,14 @@ import { parseArgs } from "@std/cli";
 import { TextLineStream } from "./lines.ts";
 import { runChecks } from "./checks.ts";
 import { ensurePackages, TEST_PACKAGES } from "./debian_packages.ts";
-import { listFiles, REPOSITORY } from "./files.ts";
+import { listFiles, readText, REPOSITORY } from "./files.ts";
 import { formatCampaigns, parseCampaigns } from "./campaigns.ts";
 import { addTotals, groupTests, parseSummary, type TestGroup, type Totals } from "./test_plan.ts";
 
 const IS_LONG = Deno.env.get("CELLD_TEST") === "long";
 
 /** A group that takes longer hangs: it is killed and counted as failed. */
-const GROUP_TIMEOUT_MS = (IS_LONG ? 180 : 10) * 60_000;
+const GROUP_TIMEOUT_MS = (IS_LONG ? 180 : 5) * 60_000;
 
 interface GroupOutcome extends Totals {
   readonly skippedNames: readonly string[];
@@ -82,6 +82,10 @@ function endOf(status: Deno.CommandStatus): string {
   return status.signal === null ? `ended with ${status.code}` : `was ended by ${status.signal}`;
 }
 
+function hasKernelTests(path: string): boolean {
+  return readText(path).includes("\nkernelTest(");
+}
+
 async function printLines(stream: ReadableStream<Uint8Array>): Promise<string[]> {
   const lines: string[] = [];
   for await (const line of stream.pipeThrough(new TextLineStream())) {
@@ -103,7 +107,7 @@ async function main(args: readonly string[]): Promise<number> {
   const campaignFile = await Deno.makeTempFile({ prefix: "celld-campaigns-" });
   const skipped: string[] = [];
   try {
-    for (const group of groupTests(files)) {
+    for (const group of groupTests(files, hasKernelTests)) {
       const outcome = await runGroup(group, campaignFile);
       totals = addTotals(totals, outcome);
       skipped.push(...outcome.skippedNames);

@@ -10,6 +10,9 @@
 /** A source file longer than this needs an entry in the ratchet. */
 export const LINES_MAX = 400;
 
+/** The same of a file of tests: a list of cases is long without being hard. */
+export const TEST_LINES_MAX = 600;
+
 /** A file larger than this does not belong into the repository. */
 export const FILE_BYTES_MAX = 512 * 1024;
 
@@ -41,16 +44,20 @@ export function sizeProblems(
 ): string[] {
   const problems: string[] = [];
   for (const [path, count] of lines) {
-    const allowed = ratchet[path] ?? LINES_MAX;
+    const allowed = ratchet[path] ?? linesMax(path);
     if (count > allowed) problems.push(`${path}: ${count} lines, at most ${allowed}; split it`);
   }
   for (const path of Object.keys(ratchet)) {
     const count = lines.get(path);
-    if (count === undefined || count <= LINES_MAX) {
+    if (count === undefined || count <= linesMax(path)) {
       problems.push(`${path}: needs no place in .ci/size_ratchet.json any more; remove it`);
     }
   }
   return problems;
+}
+
+function linesMax(path: string): number {
+  return path.endsWith("_test.ts") ? TEST_LINES_MAX : LINES_MAX;
 }
 
 /** Judges the header: a file opens with a doc comment that ends in `@module`. */
@@ -66,7 +73,7 @@ const UNFINISHED = new RegExp(
   `\\b(${["TO" + "DO", "FIX" + "ME", "XX" + "X", "HA" + "CK"].join("|")})\\b`,
 );
 const SILENCED = new RegExp(
-  `@ts-${"ignore"}|@ts-${"nocheck"}|\\bas ${"any"}\\b|\\.only\\${"("}|^\\s*debugger;`,
+  `@ts-${"ignore"}|@ts-${"nocheck"}|\\bas ${"any"}\\s*(?:[;,)\\]}>=.]|$)|\\.only\\${"("}|^\\s*debugger;`,
 );
 const LINT_IGNORE = /deno-lint-ignore(?:-file)?[^\n]*/g;
 
@@ -92,7 +99,7 @@ const FOREIGN: readonly [pattern: RegExp, what: string][] = [
     "a registry's host",
   ],
   [
-    new RegExp(`/${"work"}/(main|shared)|/${"home"}/[a-z][a-z0-9]*/|/${"Users"}/[a-z]`),
+    new RegExp(`/${"work"}/(main|shared)|/${"Users"}/[a-z]`),
     "a path of one machine",
   ],
   [new RegExp(`/tmp/${"brief"}|\\b${"CONTRACTS"}\\.md`), "a note outside the repository"],

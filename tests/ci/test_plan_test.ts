@@ -18,11 +18,14 @@ Deno.test("groupTests() runs pure tests side by side and each kernel folder alon
     "tests/kernel/flow/flood_test.ts",
     "tests/kernel/flow/basic_test.ts",
     "tests/support/kernel.ts",
-  ]);
+    "tests/demo/table_test.ts",
+    "tests/demo/inventory_test.ts",
+  ], (path) => path.includes("inventory"));
   assertEquals(
     groups.map((group) => [group.name, group.parallel, group.kernel, group.files.length]),
     [
-      ["pure tests", true, false, 2],
+      ["pure tests", true, false, 3],
+      ["tests/demo", false, false, 1],
       ["tests/kernel/flow", false, true, 2],
       ["tests/kernel/process", false, true, 1],
       ["tests/e2e", false, false, 1],

@@ -1,0 +1,236 @@
+/**
+ * A stage for whole runs of celld: a lab, directories of its own, a cgroup of its own, and an
+ * inventory that is taken before and compared after.
+ *
+ *   await using stage = await Stage.set();
+ *   const run = await stage.run(spec("id", { … }));
+ *   await stage.assertNothingLeft();
+ *
+ * @module
+ */
+import { assertEquals } from "@std/assert";
+import { type CloudEvent, EventError, parseEventText } from "#lib/events/mod.ts";
+import type { Settings } from "#lib/daemon/config.ts";
+import { sweepCgroup } from "../../demo/sweep.ts";
+import { type Inventory, settleInventory, takeInventory } from "./inventory.ts";
+import { Lab, type LabOptions } from "./lab.ts";
+import { REPOSITORY_ROOT } from "./subprocess.ts";
+
+/** How long a run may take. */
+const RUN_TIMEOUT_MS = 60_000;
+/** How long the kernel may take to let go of what nobody uses any more. */
+const SETTLE_MS = 15_000;
+
+/** What a spec is made of, besides its id. */
+export interface SpecParts {
+  readonly argv: readonly string[];
+  readonly egress?: readonly Record<string, unknown>[];
+  readonly authority?: Record<string, unknown>;
+  readonly run?: Record<string, unknown>;
+  readonly lifetime?: Record<string, unknown>;
+}
+
+/** A spec document. */
+export function spec(id: string, parts: SpecParts): Record<string, unknown> {
+  return {
+    apiVersion: "cellos.io/v1",
+    kind: "ExecutionCell",
+    spec: {
+      id,
+      authority: { egressRules: parts.egress ?? [], ...parts.authority },
+      ...(parts.lifetime === undefined ? {} : { lifetime: parts.lifetime }),
+      run: { argv: parts.argv, ...parts.run },
+    },
+  };
+}
+
+/** How a run is started. */
+export interface StageRunOptions {
+  /** More arguments for `celld`. */
+  readonly args?: readonly string[];
+  readonly env?: Record<string, string>;
+  /** Words before the program: `setpriv …`, `unshare -m …`. */
+  readonly wrapper?: readonly string[];
+  /** Given on standard input; the input is empty where absent. */
+  readonly stdin?: string;
+  readonly runtimeDir?: string;
+  readonly stateDir?: string;
+}
+
+/** How a run ended. */
+export interface StageOutcome {
+  readonly code: number;
+  readonly signal: string | null;
+  readonly stdout: string;
+  readonly stdoutBytes: number;
+  readonly stderr: string;
+  readonly events: readonly CloudEvent[];
+}
+
+/** A run that goes on. */
+export interface StageRun {
+  readonly child: Deno.ChildProcess;
+  /** Settles with its end. */
+  readonly ended: Promise<StageOutcome>;
+  /** The events so far. */
+  events(): CloudEvent[];
+}
+
+/** See the module. */
+export class Stage implements AsyncDisposable {
+  readonly lab: Lab;
+  readonly base: string;
+  readonly settings: Settings;
+  #before: Inventory | undefined;
+  #pids: readonly number[] = [];
+  #runs = 0;
+
+  private constructor(lab: Lab, base: string) {
+    this.lab = lab;
+    this.base = base;
+    this.settings = {
+      runtimeDir: `${base}/run`,
+      stateDir: `${base}/state`,
+      nflogGroup: 100,
+      ipv4Pool: "10.213.0.0/16",
+      ipv6Pool: "fdce:11d0::/112",
+      cgroupParent: `celld-test-${Deno.pid}-${base.slice(-6).toLowerCase()}`,
+    };
+  }
+
+  /** Starts a lab and makes the directories. */
+  static async set(options: LabOptions = {}): Promise<Stage> {
+    const base = Deno.makeTempDirSync({ prefix: "celld-stage-" });
+    // The workload's own user passes through to its cell's files.
+    Deno.chmodSync(base, 0o711);
+    return new Stage(await Lab.start(options), base);
+  }
+
+  /** Takes the inventory that {@link Stage.assertNothingLeft} compares with. */
+  remember(pids: readonly number[] = []): void {
+    this.#pids = pids;
+    this.#before = this.#take();
+  }
+
+  /** Fails with what came and what went since {@link Stage.remember}. */
+  async assertNothingLeft(what = "left behind"): Promise<void> {
+    assertEquals(await this.differences(), [], what);
+  }
+
+  /** What came and what went since {@link Stage.remember}. */
+  async differences(): Promise<string[]> {
+    return await settleInventory(this.#before!, () => this.#take(), SETTLE_MS);
+  }
+
+  /** Starts `celld run` with a spec. */
+  start(document: unknown, options: StageRunOptions = {}): StageRun {
+    this.#runs += 1;
+    const specPath = `${this.base}/spec-${this.#runs}.json`;
+    const eventsPath = `${this.base}/events-${this.#runs}.jsonl`;
+    const text = typeof document === "string" ? document : JSON.stringify(document);
+    Deno.writeTextFileSync(specPath, text);
+    const [command, ...args] = [
+      ...(options.wrapper ?? []),
+      Deno.execPath(),
+      ...["run", "-A", "--quiet", "--no-check", `${REPOSITORY_ROOT}/main.ts`],
+      ...["run", specPath, "--events", `jsonl:${eventsPath}`],
+      ...["--runtime-dir", options.runtimeDir ?? this.settings.runtimeDir],
+      ...["--state-dir", options.stateDir ?? this.settings.stateDir],
+      ...["--cgroup-parent", this.settings.cgroupParent],
+      ...(options.args ?? []),
+    ];
+    const child = this.lab.spawnInHost(command!, {
+      args,
+      env: { DENO_NO_UPDATE_CHECK: "1", NO_COLOR: "1", ...options.env },
+      stdin: options.stdin === undefined ? "null" : "piped",
+      stdout: "piped",
+      stderr: "piped",
+    });
+    const events = () => readEvents(eventsPath);
+    return { child, ended: outcomeOf(child, options.stdin, events), events };
+  }
+
+  /** As {@link Stage.start}, to its end. */
+  async run(document: unknown, options: StageRunOptions = {}): Promise<StageOutcome> {
+    return await this.start(document, options).ended;
+  }
+
+  /** Removes what a failed test left, and the rest. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.lab.stop();
+    await sweepCgroup(this.settings.cgroupParent);
+    Deno.removeSync(this.base, { recursive: true });
+  }
+
+  #take(): Inventory {
+    const { runtimeDir, stateDir } = this.settings;
+    const netns = this.lab.hostNetns;
+    return takeInventory({ runtimeDir, stateDir, netns, pids: this.#pids });
+  }
+}
+
+/** The data of the events of a type, in order. */
+export function dataOf<T>(events: readonly CloudEvent[], type: string): T[] {
+  return events.filter((event) => event.type === type).map((event) => event.data as T);
+}
+
+/** Waits until a condition holds. Throws after 20 s. */
+export async function until(condition: () => boolean, what: string): Promise<void> {
+  const deadline = performance.now() + 20_000;
+  while (!condition()) {
+    if (performance.now() > deadline) throw new Error(`Cannot go on: ${what} did not come`);
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+}
+
+async function outcomeOf(
+  child: Deno.ChildProcess,
+  stdin: string | undefined,
+  events: () => CloudEvent[],
+): Promise<StageOutcome> {
+  const timer = setTimeout(() => child.kill("SIGKILL"), RUN_TIMEOUT_MS);
+  try {
+    const [output] = await Promise.all([child.output(), feed(child, stdin)]);
+    const decoder = new TextDecoder();
+    return {
+      code: output.code,
+      signal: output.signal,
+      stdout: decoder.decode(output.stdout),
+      stdoutBytes: output.stdout.length,
+      stderr: decoder.decode(output.stderr),
+      events: events(),
+    };
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+async function feed(child: Deno.ChildProcess, text: string | undefined): Promise<void> {
+  if (text === undefined) return;
+  const writer = child.stdin.getWriter();
+  try {
+    await writer.write(new TextEncoder().encode(text));
+    await writer.close();
+  } catch (error) {
+    // A program may end without reading its input; its exit code tells the story.
+    if (!(error instanceof Deno.errors.BrokenPipe)) throw error;
+  }
+}
+
+function readEvents(path: string): CloudEvent[] {
+  let text: string;
+  try {
+    text = Deno.readTextFileSync(path);
+  } catch (error) {
+    // A run that was refused before it had events.
+    if (error instanceof Deno.errors.NotFound) return [];
+    throw error;
+  }
+  const complete = text.slice(0, text.lastIndexOf("\n") + 1).trimEnd();
+  if (complete === "") return [];
+  return complete.split("\n").map((line) => {
+    const event = parseEventText(line);
+    if (event instanceof EventError) throw event;
+    return event;
+  });
+}
