@@ -13,12 +13,20 @@ export interface OptionalPackage {
   readonly name: string;
   readonly program: string;
   readonly purpose: string;
+  /** A service that the package would start, which nobody here wants. */
+  readonly service?: string;
 }
 
 /** What the tests compare with. */
 export const TEST_PACKAGES: readonly OptionalPackage[] = [
   { name: "nftables", program: "nft", purpose: "compare our rulesets with what nft prints" },
   { name: "binutils", program: "as", purpose: "assemble the launch stub again and compare" },
+  {
+    name: "nats-server",
+    program: "nats-server",
+    purpose: "run the event log over a real JetStream",
+    service: "nats-server.service",
+  },
 ];
 
 const PROGRAM_FOLDERS = ["/usr/sbin", "/usr/bin", "/sbin", "/bin", "/usr/local/bin"];
@@ -32,6 +40,7 @@ export async function ensurePackages(packages: readonly OptionalPackage[]): Prom
     const names = missing.map((one) => one.name);
     console.log(`Debian packages: installing ${names.join(", ")} (optional, for tests only)`);
     await aptGet(["update", "-qq"]);
+    for (const { service } of missing) if (service !== undefined) await maskService(service);
     await aptGet(["install", "-y", "-qq", "--no-install-recommends", ...names]);
   }
   for (const one of missing.filter((item) => !hasProgram(item.program))) {
@@ -61,6 +70,18 @@ async function aptGet(args: readonly string[]): Promise<void> {
     signal: timeout,
   });
   // A failure shows below: the program is still missing, and that is told by its name.
+  await command.output();
+}
+
+/** Keeps a service of a package from running: it would listen on all addresses of the machine. */
+async function maskService(service: string): Promise<void> {
+  if (!hasProgram("systemctl")) return;
+  const command = new Deno.Command("systemctl", {
+    args: ["mask", "--quiet", service],
+    stdin: "null",
+    stdout: "null",
+    stderr: "null",
+  });
   await command.output();
 }
 

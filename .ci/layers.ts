@@ -140,9 +140,14 @@ const TYPES: Readonly<Partial<Record<Kind, readonly Kind[]>>> = {
 /** Packages and who may import them. A package without a row is refused: add the row, and why. */
 const PACKAGES: Readonly<Record<string, readonly Kind[]>> = {
   commander: ["cli", "tests"],
-  yaml: ["core", "shell", "cli", "daemon", "demo", "tests", "bench"],
+  yaml: ["core", "shell", "cli", "daemon", "http", "demo", "tests", "bench"],
+  hono: ["http", "tests", "bench"],
+  "@hono/zod-openapi": ["http", "tests"],
+  "prom-client": ["http", "telemetry", "tests"],
   "fast-check": ["tests", "bench"],
   cloudevents: ["tests"],
+  "@nats-io/transport-node": ["shell", "tests", "bench"],
+  "@nats-io/jetstream": ["shell", "tests", "bench"],
   "@std/assert": ["tests"],
   "@std/testing": ["tests"],
   "@std/cli": ["cli", "demo", "bench", "tests", "tool"],

@@ -8,7 +8,7 @@
  * @module
  */
 
-const encoder = new TextEncoder();
+import { encodeUtf8 } from "#lib/base/mod.ts";
 
 /** Too much was asked of an {@link Arena}; its size is the bound. */
 export class ArenaFullError extends RangeError {
@@ -72,7 +72,7 @@ export class Arena {
         `Cannot pass ${JSON.stringify(text)}: it holds a NUL`,
       );
     }
-    const encoded = encoder.encode(text);
+    const encoded = encodeUtf8(text);
     const offset = this.alloc(encoded.length + 1, 1);
     this.bytes.set(encoded, offset);
     return this.address(offset);

@@ -12,6 +12,7 @@
  * @module
  */
 export * from "./arena.ts";
+export * from "./bpf/mod.ts";
 export * from "./epoll.ts";
 export * from "./errno.ts";
 export * from "./eventfd.ts";

@@ -13,6 +13,8 @@
  * @module
  */
 
+import { encodeUtf8 } from "#lib/base/mod.ts";
+
 /** Marks an attribute that holds attributes (`NLA_F_NESTED`). */
 export const NLA_F_NESTED = 0x8000;
 /** The bits of the type field that are the type (`NLA_TYPE_MASK`). */
@@ -22,7 +24,6 @@ export const NLA_HEADER_BYTES = 4;
 
 /** The largest attribute: its length field has 16 bits and counts the header. */
 const ATTRIBUTE_BYTES_MAX = 0xffff;
-const encoder = new TextEncoder();
 const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
 
 /** Rounds up to the alignment of messages and attributes (`NLMSG_ALIGN`, `NLA_ALIGN`). */
@@ -76,9 +77,16 @@ export class AttributeWriter {
   /** Text with its NUL (`NLA_NUL_STRING`). Fails on an inner NUL. */
   string(type: number, text: string): this {
     if (text.includes("\0")) return this.fail(`text ${JSON.stringify(text)} holds a NUL`);
-    const encoded = encoder.encode(text);
-    const start = this.#begin(type, encoded.length + 1);
-    if (start >= 0) this.#bytes.set(encoded, start);
+    const before = this.#length;
+    const start = this.#begin(type, text.length + 1);
+    for (let index = 0; start >= 0 && index < text.length; index++) {
+      const unit = text.charCodeAt(index);
+      if (unit > 0x7f) {
+        this.#length = before;
+        return this.bytes(type, encodeUtf8(`${text}\0`));
+      }
+      this.#bytes[start + index] = unit;
+    }
     return this;
   }
 

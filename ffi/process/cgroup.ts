@@ -110,7 +110,7 @@ export function createCgroup(layout: CgroupLayout, path: string, limits: CgroupL
  */
 export function openCgroup(layout: CgroupLayout, path: string): Cgroup | undefined {
   const cgroup = new Cgroup(layout, path, "left");
-  return cgroup.v2 === undefined && cgroup.v1Procs.length === 0 ? undefined : cgroup;
+  return cgroup.v2 === undefined && cgroup.v1Tasks.length === 0 ? undefined : cgroup;
 }
 
 /** The children of a path in any hierarchy, each name once; none when the path is gone. */
@@ -134,8 +134,12 @@ export class Cgroup implements Disposable {
   readonly path: string;
   /** Its directory in the v2 hierarchy, to make a process in it; absent without v2. */
   readonly v2?: Fd;
-  /** `cgroup.procs` of each v1 hierarchy, open for writing. */
-  readonly v1Procs: readonly Fd[];
+  /**
+   * `tasks` of each v1 hierarchy, open for writing: a process of one thread joins by writing
+   * "0". The same to `cgroup.procs` waits for an RCU grace period, some 10 ms, so that no other
+   * thread of the process can appear meanwhile; a thread that moves itself need not.
+   */
+  readonly v1Tasks: readonly Fd[];
   readonly #layout: CgroupLayout;
 
   /**
@@ -159,8 +163,8 @@ export class Cgroup implements Disposable {
       const [directory] = open(`${layout.v2Mount}/${path}`, OPEN.DIRECTORY);
       if (directory !== undefined) this.v2 = directory;
     }
-    this.v1Procs = v1Mounts(layout).flatMap((mount) =>
-      open(`${mount}/${path}/cgroup.procs`, OPEN.WRITE)
+    this.v1Tasks = v1Mounts(layout).flatMap((mount) =>
+      open(`${mount}/${path}/tasks`, OPEN.WRITE)
     );
     opened.move();
   }
@@ -250,7 +254,7 @@ export class Cgroup implements Disposable {
   /** Closes the descriptors; the cgroup stays. */
   close(): void {
     this.v2?.close();
-    this.v1Procs.forEach((fd) => fd.close());
+    this.v1Tasks.forEach((fd) => fd.close());
   }
 
   /** As {@link Cgroup.close}. */

@@ -63,8 +63,8 @@ export interface LaunchOptions {
   readonly netns: Fd;
   /** Its directory in the cgroup v2 hierarchy, where there is one. */
   readonly cgroup?: Fd;
-  /** `cgroup.procs` of its v1 cgroups, open for writing. */
-  readonly cgroupProcs: readonly Fd[];
+  /** `tasks` of its v1 cgroups, open for writing. */
+  readonly cgroupTasks: readonly Fd[];
   /** What becomes of its mount namespace. */
   readonly mountSteps: readonly MountStep[];
   /** Its user in the host's terms; inside {@link LaunchOptions.userNamespace} where that is. */
@@ -137,7 +137,7 @@ export function launch(options: LaunchOptions): Launched {
   const lifted: LaunchOptions = {
     ...options,
     netns: lift(options.netns),
-    cgroupProcs: options.cgroupProcs.map(lift),
+    cgroupTasks: options.cgroupTasks.map(lift),
     stdin: lift(options.stdin),
     stdout: lift(options.stdout),
     stderr: lift(options.stderr),
@@ -175,8 +175,8 @@ function appendPlace(table: SpawnTable, options: LaunchOptions): void {
   const { arena } = table;
   table.step("umask", "umask", [0]);
   const self = arena.cstring("0");
-  options.cgroupProcs.forEach((procs, index) =>
-    table.step(`cgroupProcs[${index}]: join the cgroup`, "write", [procs.number, self, 1])
+  options.cgroupTasks.forEach((procs, index) =>
+    table.step(`cgroupTasks[${index}]: join the cgroup`, "write", [procs.number, self, 1])
   );
   table.step("make a cgroup namespace", "unshare", [CLONE.NEWCGROUP]);
   const setns = [options.netns.number, CLONE.NEWNET];
@@ -260,5 +260,5 @@ function dataBytes(options: LaunchOptions): number {
   // A UTF-16 unit takes at most three bytes of UTF-8; each text also takes an address.
   const textBytes = texts.reduce((sum, text) => sum + text.length * 3 + 32, 0);
   return textBytes + mountStepsBytes(options.mountSteps) + options.seccomp.length +
-    64 * (options.rlimits.length + options.cgroupProcs.length);
+    64 * (options.rlimits.length + options.cgroupTasks.length);
 }

@@ -12,6 +12,10 @@
  * ends at the cell's pid namespace and user, and debuggers need it; reading another
  * process's memory without it (`process_vm_*`, `pidfd_getfd`, `kcmp`) does not.
  *
+ * `fallocate` answers as a file system without it does: a cell's stdout and stderr are files
+ * of the host, whose size is kept small by what was written, and it would reserve without
+ * writing. Libraries fall back to writing. The ioctls that do the same are refused with it.
+ *
  * Does not look into memory: a call by pointer (clone3) can only be refused as a whole.
  *
  * @module
@@ -65,6 +69,11 @@ const AF = { UNIX: 1, INET: 2, INET6: 10, NETLINK: 16 } as const;
 const SOCK_TYPE_MASK = 0xf;
 const SOCK_RAW = 3;
 const SOCK_PACKET = 10;
+/**
+ * Protocols of the internet families that a policy can speak of, and 0, the type's own; a
+ * kernel would load a module for any other. MPTCP is TCP to a policy.
+ */
+const INTERNET_PROTOCOLS = { DEFAULT: 0, ICMP: 1, TCP: 6, UDP: 17, ICMPV6: 58, MPTCP: 262 };
 const NETLINK_ROUTE = 0;
 const S_IFMT = 0o170000;
 const S_IFCHR = 0o020000;
@@ -72,6 +81,8 @@ const S_IFBLK = 0o060000;
 /** Push characters into a terminal's input; `asm-generic/ioctls.h`. */
 const TIOCSTI = 0x5412;
 const TIOCLINUX = 0x541c;
+/** `FS_IOC_RESVSP`, `FS_IOC_RESVSP64`, `FS_IOC_ZERO_RANGE`; `linux/falloc.h`. */
+const RESERVE_REQUESTS = [0x4030_5828, 0x4030_582a, 0x4030_5839];
 
 /** Refused whatever the arguments, with `EPERM`. */
 export const REFUSED_SYSCALLS: readonly FilteredSyscall[] = [
@@ -113,9 +124,10 @@ export function defaultProgram(arch: StubArch): BpfInstruction[] {
     ...on("clone3", [refuse(ERRNO.ENOSYS)]),
     ...on("clone", refuseClone()),
     ...on("socket", refuseSocket()),
+    ...on("fallocate", [refuse(ERRNO.EOPNOTSUPP)]),
     ...on("mknod", refuseDeviceNode(1)),
     ...on("mknodat", refuseDeviceNode(2)),
-    ...on("ioctl", refuseTerminalInput()),
+    ...on("ioctl", refuseRequests()),
     ...on("personality", refusePersonality()),
     give(SECCOMP_RET.ALLOW),
   ];
@@ -148,12 +160,16 @@ function refuseClone(): BpfInstruction[] {
 }
 
 function refuseSocket(): BpfInstruction[] {
-  const refuseRaw = [
+  const refuseInternet = [
     load(argument(1)),
     { code: AND, jt: 0, jf: 0, k: SOCK_TYPE_MASK },
     ...ifEqual(SOCK_RAW, [refuse(ERRNO.EPERM)]),
     ...ifEqual(SOCK_PACKET, [refuse(ERRNO.EPERM)]),
-    give(SECCOMP_RET.ALLOW),
+    load(argument(2)),
+    ...Object.values(INTERNET_PROTOCOLS).flatMap((protocol) =>
+      ifEqual(protocol, [give(SECCOMP_RET.ALLOW)])
+    ),
+    refuse(ERRNO.EPROTONOSUPPORT),
   ];
   const refuseNetlink = [
     load(argument(2)),
@@ -163,8 +179,8 @@ function refuseSocket(): BpfInstruction[] {
   return [
     load(argument(0)),
     ...ifEqual(AF.UNIX, [give(SECCOMP_RET.ALLOW)]),
-    ...ifEqual(AF.INET, refuseRaw),
-    ...ifEqual(AF.INET6, refuseRaw),
+    ...ifEqual(AF.INET, refuseInternet),
+    ...ifEqual(AF.INET6, refuseInternet),
     ...ifEqual(AF.NETLINK, refuseNetlink),
     refuse(ERRNO.EAFNOSUPPORT),
   ];
@@ -180,11 +196,12 @@ function refuseDeviceNode(modeArgument: number): BpfInstruction[] {
   ];
 }
 
-function refuseTerminalInput(): BpfInstruction[] {
+function refuseRequests(): BpfInstruction[] {
   return [
     load(argument(1)),
     ...ifEqual(TIOCSTI, [refuse(ERRNO.EPERM)]),
     ...ifEqual(TIOCLINUX, [refuse(ERRNO.EPERM)]),
+    ...RESERVE_REQUESTS.flatMap((request) => ifEqual(request, [refuse(ERRNO.EOPNOTSUPP)])),
     give(SECCOMP_RET.ALLOW),
   ];
 }

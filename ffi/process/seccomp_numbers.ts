@@ -20,6 +20,7 @@ export const FILTERED_SYSCALLS = {
   clone3: [435, 435],
   create_module: [174, -1],
   delete_module: [176, 106],
+  fallocate: [285, 47],
   finit_module: [313, 273],
   fsconfig: [431, 431],
   fsmount: [432, 432],

@@ -14,6 +14,12 @@ const SETTINGS: readonly { path: string; value: string; isOptional?: boolean }[]
   { path: "netfilter/nf_conntrack_events", value: "1", isOptional: true },
   // A packet from the middle of an unknown connection opens no flow.
   { path: "netfilter/nf_conntrack_tcp_loose", value: "0", isOptional: true },
+  // A new namespace takes the host's settings of IPv4, and a host may well be a router.
+  { path: "ipv4/ip_forward", value: "0" },
+  { path: "ipv4/conf/all/accept_redirects", value: "0" },
+  { path: "ipv4/conf/all/accept_source_route", value: "0" },
+  { path: "ipv4/conf/all/route_localnet", value: "0" },
+  { path: "ipv6/conf/all/accept_redirects", value: "0", isOptional: true },
   // The cell's addresses are given, never learned.
   { path: "ipv6/conf/default/accept_ra", value: "0", isOptional: true },
   { path: "ipv6/conf/default/accept_dad", value: "0", isOptional: true },

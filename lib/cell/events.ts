@@ -57,6 +57,18 @@ export class CellEvents {
     });
   }
 
+  /** The cell was admitted, and will not be made. */
+  refused(stamp: EventStamp, reason: string, detail: string): CloudEvent {
+    const { source, cellId, specId } = this.#context;
+    return makeEvent({
+      ...stamp,
+      source,
+      type: EVENT_TYPES.cellRefused,
+      subject: `cell:${cellId}`,
+      data: { cellId, specId, reason, detail },
+    });
+  }
+
   /** The workload's program was executed. */
   started(stamp: EventStamp, policyDigest: string): CloudEvent {
     return this.#make(stamp, EVENT_TYPES.cellStarted, { policyDigest, startedAt: stamp.time });

@@ -21,13 +21,24 @@ export interface HostChange {
 
 const IPV6_GLOBAL = "/proc/sys/net/ipv6/conf/all/forwarding";
 
-/** Switches forwarding on for the interfaces named; what was off before is remembered. */
-export function enableForwarding(paths: RuntimePaths, interfaces: readonly string[]): void {
+/**
+ * Switches forwarding on for the interfaces named. What was off before is remembered, but for
+ * the cell's own interface, whose settings go with it.
+ */
+export function enableForwarding(
+  paths: RuntimePaths,
+  interfaces: { readonly own: string; readonly uplinks: readonly string[] },
+): void {
   const changes = [...readHostChanges(paths)];
-  for (const name of interfaces) {
-    switchOn(paths, changes, `/proc/sys/net/ipv4/conf/${name}/forwarding`);
+  for (const name of [interfaces.own, ...interfaces.uplinks]) {
+    const remember = (change: HostChange) => {
+      if (name === interfaces.own && change.path !== IPV6_GLOBAL) return;
+      changes.push(change);
+      writeHostChanges(paths, changes);
+    };
+    switchOn(`/proc/sys/net/ipv4/conf/${name}/forwarding`, remember);
     const ipv6 = `/proc/sys/net/ipv6/conf/${name}/force_forwarding`;
-    if (!switchOn(paths, changes, ipv6)) switchOn(paths, changes, IPV6_GLOBAL);
+    if (!switchOn(ipv6, remember)) switchOn(IPV6_GLOBAL, remember);
   }
 }
 
@@ -40,10 +51,12 @@ export function restoreForwarding(paths: RuntimePaths): void {
       if (!isMissing(cause)) throw cause;
     }
   }
-  try {
-    Deno.removeSync(paths.hostState);
-  } catch (cause) {
-    if (!(cause instanceof Deno.errors.NotFound)) throw cause;
+  for (const path of [paths.hostState, nextHostState(paths)]) {
+    try {
+      Deno.removeSync(path);
+    } catch (cause) {
+      if (!(cause instanceof Deno.errors.NotFound)) throw cause;
+    }
   }
 }
 
@@ -59,8 +72,19 @@ export function readHostChanges(paths: RuntimePaths): readonly HostChange[] {
   return JSON.parse(text) as HostChange[];
 }
 
+/** Whole or not at all, so that a crash leaves nothing that cannot be read. */
+function writeHostChanges(paths: RuntimePaths, changes: readonly HostChange[]): void {
+  const next = nextHostState(paths);
+  Deno.writeTextFileSync(next, JSON.stringify(changes));
+  Deno.renameSync(next, paths.hostState);
+}
+
+function nextHostState(paths: RuntimePaths): string {
+  return `${paths.hostState}.next`;
+}
+
 /** False when the kernel has no such setting. */
-function switchOn(paths: RuntimePaths, changes: HostChange[], path: string): boolean {
+function switchOn(path: string, remember: (change: HostChange) => void): boolean {
   let before: string;
   try {
     before = readFileIn(path).trim();
@@ -70,8 +94,7 @@ function switchOn(paths: RuntimePaths, changes: HostChange[], path: string): boo
   }
   if (before !== "0") return true;
   // Remembered before it is done: a crash in between only restores what already is.
-  changes.push({ path, before });
-  Deno.writeTextFileSync(paths.hostState, JSON.stringify(changes));
+  remember({ path, before });
   writeFileIn(path, "1");
   return true;
 }

@@ -1,7 +1,7 @@
 /**
  * One cell as the host worker holds it: what each step makes, and how it is undone.
  *
- *   lease ─▶ netns ─▶ network ─▶ ruleset ─▶ cgroup ─▶ secrets ─▶ launch
+ *   lease ─▶ netns ─▶ network ─▶ cgroup ─▶ ruleset ─▶ secrets ─▶ launch
  *     ◀─ undo in reverse; each undo may be asked for again, and for a step never done
  *
  * It decides nothing: order, retries and what a failure means are the lifecycle's. It runs
@@ -28,6 +28,7 @@ import type {
   CellOrder,
   HostSettings,
   StepFacts,
+  StepOrder,
 } from "./host_protocol.ts";
 import type { HostStep } from "./host_protocol.ts";
 import { chooseLease, leaseUid } from "./lease.ts";
@@ -72,6 +73,9 @@ export class HostCell {
   #cgroup: Cgroup | undefined;
   #table: NftTable | undefined;
   #process: ProcessShell | undefined;
+  #hasLeftovers = false;
+  /** What the host side had dropped when its rules were removed. */
+  #finalDrops: number | undefined;
 
   /** Makes nothing yet. */
   constructor(context: HostContext, order: CellOrder, notices: ProcessNotices) {
@@ -88,8 +92,8 @@ export class HostCell {
   }
 
   /** Does one step. Throws what the kernel or the file system answered. */
-  async do(step: HostStep): Promise<StepFacts> {
-    switch (step) {
+  async do(order: Pick<StepOrder, "step" | "acceptsToldBy">): Promise<StepFacts> {
+    switch (order.step) {
       case "lease":
         return await this.#lease();
       case "netns":
@@ -97,7 +101,7 @@ export class HostCell {
       case "network":
         return this.#makeNetwork();
       case "ruleset":
-        return await this.#installRulesets();
+        return await this.#installRulesets(order.acceptsToldBy ?? "log");
       case "cgroup":
         return this.#makeCgroup();
       case "secrets":
@@ -108,8 +112,20 @@ export class HostCell {
     }
   }
 
-  /** Undoes one step; a step that was never done needs nothing. */
+  /**
+   * Undoes one step; a step that was never done needs nothing. When one cannot be undone, the
+   * lease is not returned either: it is what the next start finds the rest by.
+   */
   async undo(step: HostStep): Promise<void> {
+    try {
+      await this.#undo(step);
+    } catch (cause) {
+      this.#hasLeftovers = true;
+      throw cause;
+    }
+  }
+
+  async #undo(step: HostStep): Promise<void> {
     switch (step) {
       case "launch":
         await this.#process?.end(() => this.#cgroup?.kill());
@@ -135,14 +151,16 @@ export class HostCell {
 
   /** Counters of the cell's table and of what the host side dropped. */
   counters(): CellCounters {
-    if (this.#nft === undefined || this.#plan === undefined) {
+    if (this.#nft === undefined || this.#table === undefined) {
       return { rules: [], table: undefined, backstopDrops: 0 };
     }
     const rules = new NftConn(this.#nft).ruleCounters(cellTableName(this.order.cellId));
-    const backstopDrops = needsNetwork(this.#policy)
-      ? this.#context.network.backstopDrops(this.#plan.index)
-      : 0;
-    return { rules, table: this.#table, backstopDrops };
+    return { rules, table: this.#table, backstopDrops: this.#finalDrops ?? this.#hostDrops() };
+  }
+
+  #hostDrops(): number {
+    if (this.#plan === undefined || !needsNetwork(this.#policy)) return 0;
+    return this.#context.network.backstopDrops(this.#plan.index);
   }
 
   /** Kills every process of the cell at once. */
@@ -180,6 +198,11 @@ export class HostCell {
 
   async #returnLease(): Promise<void> {
     if (this.#lock === undefined) return;
+    if (this.#hasLeftovers) {
+      this.#lock.close();
+      this.#lock = undefined;
+      return;
+    }
     const { paths } = this.#context;
     const index = this.#plan?.index;
     await withRuntimeLock(paths, () => {
@@ -214,22 +237,27 @@ export class HostCell {
     await this.#context.network.detach(this.#plan.index);
   }
 
-  async #installRulesets(): Promise<StepFacts> {
+  async #installRulesets(acceptsToldBy: "log" | "marks"): Promise<StepFacts> {
     const { network, settings } = this.#context;
-    this.#table = cellTable(this.#policy, {
+    const table = cellTable(this.#policy, {
       cellId: this.order.cellId,
       nflogGroup: settings.nflogGroup,
       hostAddresses: network.hostAddresses(),
       pools: settings.pools,
       linkAddresses: [this.#plan!.hostIpv4, this.#plan!.hostIpv6],
+      cellAddresses: [this.#plan!.cellIpv4, this.#plan!.cellIpv6],
+      acceptsToldBy,
     });
-    new NftConn(this.#nft!).commit(encodeTable(this.#table));
+    new NftConn(this.#nft!).commit(encodeTable(table));
+    this.#table = table;
     if (needsNetwork(this.#policy)) await network.admit(this.#plan!, this.#policy);
     return {};
   }
 
   async #removeHostRuleset(): Promise<void> {
     if (this.#plan === undefined || !needsNetwork(this.#policy)) return;
+    // The host's counters go with its rules; the cell's own stay until its namespace goes.
+    if (this.#table !== undefined) this.#finalDrops ??= this.#hostDrops();
     await this.#context.network.expel(this.#plan.index);
   }
 
@@ -245,7 +273,8 @@ export class HostCell {
         }
         : {}),
     });
-    return {};
+    const { v2 } = this.#cgroup;
+    return v2 === undefined ? {} : { cgroupFd: v2.number };
   }
 
   #launch(): StepFacts {

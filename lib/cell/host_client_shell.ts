@@ -84,6 +84,11 @@ export class HostClient {
     });
   }
 
+  /** Whether the worker has died or was stopped. */
+  get isGone(): boolean {
+    return this.#gone !== undefined;
+  }
+
   /** Hands the notices about a cell to `notices`, from before it is opened until it is closed. */
   listen(cellId: string, notices: CellNotices): void {
     this.#cells.set(cellId, notices);

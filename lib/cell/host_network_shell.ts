@@ -133,7 +133,7 @@ export class HostNetwork implements Disposable {
         ),
       ]);
       const uplinks = uplinksFor(destinations, this.#hostRoutes());
-      enableForwarding(this.#paths, [plan.hostInterface, ...uplinks]);
+      enableForwarding(this.#paths, { own: plan.hostInterface, uplinks });
     });
   }
 
@@ -144,7 +144,12 @@ export class HostNetwork implements Disposable {
 
   /** As {@link HostNetwork.expel}, for a caller that holds the runtime lock. */
   expelLocked(index: number): void {
-    if (!this.#nft.tableNames().includes(HOST_TABLE_NAME)) return;
+    if (!this.#nft.tableNames().includes(HOST_TABLE_NAME)) {
+      // The table is gone, or not made yet: no cell is forwarded for. Who removed it may have
+      // been killed before this.
+      restoreForwarding(this.#paths);
+      return;
+    }
     const present = this.#nft.chainNames(HOST_TABLE_NAME);
     const names = Object.values(hostCellChainNames(index));
     const mine = names.filter((name) => present.includes(name));

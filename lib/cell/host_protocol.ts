@@ -17,8 +17,8 @@ export const HOST_STEPS = [
   "lease",
   "netns",
   "network",
-  "ruleset",
   "cgroup",
+  "ruleset",
   "secrets",
   "launch",
 ] as const;
@@ -49,9 +49,9 @@ export interface CellOrder {
 /** Requests by operation: what is asked, what is answered. */
 export interface HostRequests {
   configure: { asks: HostSettings; answers: null };
-  recover: { asks: null; answers: readonly string[] };
+  recover: { asks: null; answers: RecoveredCells };
   open: { asks: CellOrder; answers: null };
-  step: { asks: { cellId: string; step: HostStep }; answers: StepFacts };
+  step: { asks: StepOrder; answers: StepFacts };
   undo: { asks: { cellId: string; step: HostStep }; answers: null };
   signal: { asks: { cellId: string; signal: number }; answers: null };
   kill: { asks: { cellId: string }; answers: null };
@@ -64,12 +64,30 @@ export interface HostRequests {
 /** Names of the requests. */
 export type HostOperation = keyof HostRequests;
 
+/** What became of dead cells. */
+export interface RecoveredCells {
+  /** Ids of the cells that nothing is left of. */
+  readonly removed: readonly string[];
+  /** Cells that something is left of still; the next start tries again. */
+  readonly failed: readonly { readonly cellId: string; readonly reason: string }[];
+}
+
+/** A step to be done. */
+export interface StepOrder {
+  readonly cellId: string;
+  readonly step: HostStep;
+  /** For `ruleset`: who tells of what egress rules accept. Default: the log. */
+  readonly acceptsToldBy?: "log" | "marks";
+}
+
 /** What a step found out. */
 export interface StepFacts {
   /** After `netns`: the descriptor number, valid in every thread of the process. */
   readonly netnsFd?: number;
   /** After `lease`. */
   readonly index?: number;
+  /** After `cgroup`: of its directory in v2, valid in every thread; absent without v2. */
+  readonly cgroupFd?: number;
   /** After `launch`: of the cell's init, in the host's pid namespace. */
   readonly pid?: number;
 }

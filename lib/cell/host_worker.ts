@@ -81,7 +81,7 @@ class HostWorker {
       return recoverCells({ paths, network, cgroups, cgroupParent: settings.cgroupParent });
     },
     open: (order) => this.#open(order),
-    step: ({ cellId, step }) => this.#cell(cellId).do(step),
+    step: (order) => this.#cell(order.cellId).do(order),
     undo: async ({ cellId, step }) => {
       await this.#cell(cellId).undo(step);
       return null;

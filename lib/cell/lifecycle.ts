@@ -24,14 +24,17 @@
  */
 import { type CellSpec, GRACEFUL_SHUTDOWN_SECONDS_DEFAULT } from "./spec_types.ts";
 
-/** What a cell is made of, in the order in which it is made. */
+/**
+ * What a cell is made of, in the order in which it is made. The listener hangs a program on the
+ * cgroup, and what the ruleset logs depends on whether it could.
+ */
 export const LIFECYCLE_STEPS = [
   "lease",
   "netns",
   "network",
-  "ruleset",
-  "listener",
   "cgroup",
+  "listener",
+  "ruleset",
   "secrets",
   "launch",
 ] as const;

@@ -25,6 +25,7 @@
  *   hostAddresses: [],
  *   pools: NETWORK_POOLS_DEFAULT,
  *   linkAddresses: [],
+ *   cellAddresses: [],
  * });
  * console.log(formatTable(table));
  * ```

@@ -189,6 +189,8 @@ function formatStatement(statement: NftStatement): string {
       return "counter";
     case "log":
       return `log prefix "${statement.prefix}" group ${statement.group}`;
+    case "mark":
+      return `meta mark set 0x${statement.value.toString(16).padStart(8, "0")}`;
     case "reject":
       // Port unreachable is what nft takes for granted, and so does not write.
       return statement.with === "icmpx port-unreachable"

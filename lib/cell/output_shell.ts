@@ -7,6 +7,9 @@
  * the reader is slower than the writer by more than `keepBytes`, the oldest unread bytes
  * are skipped and counted.
  *
+ * The descriptor is the workload's, which may truncate the file, lengthen it, or write where a
+ * hole was. So it is the blocks that the file takes up that are bounded, not what was read.
+ *
  * @module
  */
 import { Fd, openFile, punchHole, readFdAt } from "#ffi/mod.ts";
@@ -15,6 +18,8 @@ import { Fd, openFile, punchHole, readFdAt } from "#ffi/mod.ts";
 const PORTION_BYTES = 32 * 1024;
 /** Holes are punched in steps of this size, so that it happens rarely. */
 const HOLE_STEP_BYTES = 1024 * 1024;
+/** What stat(2) counts blocks in. */
+const BLOCK_BYTES = 512;
 
 /** One of the two streams. */
 export type OutputStream = "stdout" | "stderr";
@@ -22,6 +27,7 @@ export type OutputStream = "stdout" | "stderr";
 /** See the module. */
 export class OutputFollower implements Disposable {
   readonly stream: OutputStream;
+  readonly #path: string;
   readonly #fd: Fd;
   readonly #keepBytes: number;
   readonly #portion = new Uint8Array(PORTION_BYTES);
@@ -32,6 +38,7 @@ export class OutputFollower implements Disposable {
   /** @param keepBytes How much of the file's end is kept; at least one hole step. */
   constructor(stream: OutputStream, path: string, keepBytes: number) {
     this.stream = stream;
+    this.#path = path;
     this.#fd = openFile(path, { flags: 2 });
     this.#keepBytes = Math.max(keepBytes, HOLE_STEP_BYTES);
   }
@@ -42,19 +49,23 @@ export class OutputFollower implements Disposable {
   }
 
   /** Reads one portion; an empty array when there is nothing new. */
-  next(sizeBytes: number): Uint8Array<ArrayBuffer> {
-    this.#trim(sizeBytes);
+  next(): Uint8Array<ArrayBuffer> {
+    this.trim();
     const count = readFdAt(this.#fd, this.#portion, this.#offset);
     this.#offset += count;
     return this.#portion.slice(0, count);
   }
 
-  /** Gives old blocks back. `sizeBytes` is the file's size now. */
-  #trim(sizeBytes: number): void {
-    const keepFrom = sizeBytes - this.#keepBytes;
-    if (keepFrom - this.#holeEnd < HOLE_STEP_BYTES) return;
-    const end = Math.floor(keepFrom / HOLE_STEP_BYTES) * HOLE_STEP_BYTES;
-    punchHole(this.#fd, { offset: this.#holeEnd, sizeBytes: end - this.#holeEnd });
+  /** Gives old blocks back, whether or not somebody reads. Call it when the file has changed. */
+  trim(): void {
+    const { size, blocks } = Deno.statSync(this.#path);
+    this.#offset = Math.min(this.#offset, size);
+    const end = Math.floor(Math.max(size - this.#keepBytes, 0) / HOLE_STEP_BYTES) * HOLE_STEP_BYTES;
+    this.#holeEnd = Math.min(this.#holeEnd, end);
+    const takenBytes = (blocks ?? 0) * BLOCK_BYTES;
+    const from = takenBytes > this.#keepBytes + 2 * HOLE_STEP_BYTES ? 0 : this.#holeEnd;
+    if (end <= from) return;
+    punchHole(this.#fd, { offset: from, sizeBytes: end - from });
     this.#holeEnd = end;
     if (this.#offset < end) {
       this.#skippedBytes += end - this.#offset;

@@ -15,7 +15,6 @@ import {
   defaultFilter,
   duplicateFd,
   type Fd,
-  Inotify,
   launch,
   OPEN,
   openFile,
@@ -71,9 +70,9 @@ export class ProcessShell {
   readonly #pidfd: Fd;
   readonly #status: Fd;
   readonly #ready: Fd;
-  readonly #inotify = new Inotify();
   readonly #followers: readonly FollowedStream[];
   readonly #tags: number[] = [];
+  readonly #files: number[] = [];
   #hasEnded = false;
 
   /** Starts the cell's init, which starts the workload. Throws `LaunchError` by step. */
@@ -97,7 +96,7 @@ export class ProcessShell {
         hostname: run.hostname ?? order.cellId.slice(0, HOSTNAME_BYTES_MAX),
         netns: options.netns,
         ...(options.cgroup.v2 ? { cgroup: options.cgroup.v2 } : {}),
-        cgroupProcs: options.cgroup.v1Procs,
+        cgroupTasks: options.cgroup.v1Tasks,
         mountSteps: planView(order.spec, readViewFacts(options)),
         // Inside its own user namespace the leased user is called root.
         uid: userNamespace ? 0 : uid,
@@ -133,15 +132,13 @@ export class ProcessShell {
       path: options.paths[stream],
       unreadBytes: 0,
     }));
-    for (const { path } of this.#followers) this.#inotify.watch(path);
     const { watcher } = options;
+    for (const followed of this.#followers) {
+      this.#files.push(watcher.watchFile(followed.path, () => this.#pump(followed)));
+    }
     this.#tags.push(
       watcher.watch(ready, () => this.#onReady()),
       watcher.watch(pidfd, () => this.#onExit()),
-      watcher.watch(this.#inotify.fd, () => {
-        this.#inotify.drain();
-        this.#pumpAll();
-      }),
     );
   }
 
@@ -193,15 +190,13 @@ export class ProcessShell {
     const count = readFdAt(this.#status, bytes, 0);
     const record = decodeExitRecord(bytes.subarray(0, count)) ?? { kind: "lost" as const };
     const skipped = this.#followers.reduce((sum, it) => sum + it.follower.skippedBytes, 0);
-    for (const tag of this.#tags) this.#options.watcher.unwatch(tag);
+    this.#unwatch();
     this.#options.notices.exited(record, skipped);
   }
 
-  #pumpAll(): void {
-    for (const followed of this.#followers) this.#pump(followed);
-  }
-
   #pump(followed: FollowedStream): void {
+    // Nobody may be reading; the file has a bound all the same.
+    followed.follower.trim();
     while (followed.unreadBytes < OUTPUT_UNREAD_BYTES_MAX) {
       if (!this.#sendPortion(followed)) return;
     }
@@ -212,18 +207,23 @@ export class ProcessShell {
   }
 
   #sendPortion(followed: FollowedStream): boolean {
-    const size = Deno.statSync(followed.path).size;
-    const chunk = followed.follower.next(size);
+    const chunk = followed.follower.next();
     if (chunk.length === 0) return false;
     followed.unreadBytes += chunk.length;
     this.#options.notices.output(followed.follower.stream, chunk);
     return true;
   }
 
+  #unwatch(): void {
+    const { watcher } = this.#options;
+    for (const tag of this.#tags) watcher.unwatch(tag);
+    for (const file of this.#files) watcher.unwatchFile(file);
+  }
+
   #close(): void {
-    for (const tag of this.#tags) this.#options.watcher.unwatch(tag);
+    this.#unwatch();
     for (const { follower } of this.#followers) follower[Symbol.dispose]();
-    for (const fd of [this.#pidfd, this.#status, this.#ready, this.#inotify.fd]) fd.close();
+    for (const fd of [this.#pidfd, this.#status, this.#ready]) fd.close();
   }
 }
 

@@ -8,6 +8,7 @@
  * @module
  */
 import { type CgroupLayout, openCgroup } from "#ffi/mod.ts";
+import type { RecoveredCells } from "./host_protocol.ts";
 import type { HostNetwork } from "./host_network_shell.ts";
 import { cellCgroupPath, type RuntimePaths } from "./paths.ts";
 import {
@@ -26,25 +27,32 @@ export interface RecoveryContext {
   readonly cgroupParent: string;
 }
 
-/** Removes all dead cells and returns their ids. */
-export async function recoverCells(context: RecoveryContext): Promise<string[]> {
+/** Removes all dead cells. One that cannot be removed is told, and keeps nobody from the rest. */
+export async function recoverCells(context: RecoveryContext): Promise<RecoveredCells> {
   return await withRuntimeLock(context.paths, async () => {
     const { paths } = context;
     const leases = readLeases(paths);
-    const dead: string[] = [];
+    const removed: string[] = [];
+    const failed: { cellId: string; reason: string }[] = [];
     for (const { name: cellId } of [...Deno.readDirSync(paths.cells)]) {
       using lock = tryClaimDeadCell(paths, cellId);
       if (lock === undefined) continue;
-      await removeDeadCell(context, cellId, indexesOf(leases, cellId));
-      dead.push(cellId);
+      try {
+        await removeDeadCell(context, cellId, indexesOf(leases, cellId));
+        removed.push(cellId);
+      } catch (cause) {
+        failed.push({ cellId, reason: cause instanceof Error ? cause.message : String(cause) });
+      }
     }
-    // A lease without a directory: its cell died between the two.
+    // A lease without a directory: its cell died between the two. One without a name: its cell
+    // died while it was written.
     for (const [index, cellId] of leases) {
-      if (dead.includes(cellId) || isThere(`${paths.cells}/${cellId}`)) continue;
+      if (removed.includes(cellId)) continue;
+      if (cellId !== "" && isThere(`${paths.cells}/${cellId}`)) continue;
       context.network.expelLocked(index);
       removeLease(paths, index);
     }
-    return dead;
+    return { removed, failed };
   });
 }
 

@@ -2,9 +2,9 @@
  * The nftables table that stands in a cell's own network namespace: a policy as a value.
  *
  * ```
- * output:  lo ─ established ─ housekeeping ─ exact rules ─ guards ─ wide rules ─ default
- *                                                │            │          │          │
- *                                            egress_<i>  egress_guard egress_<i> egress_default
+ * output:  lo ─ established ─ housekeeping ─ source ─ exact rules ─ guards ─ wide rules ─ default
+ *                                             │           │          │          │          │
+ *                                       egress_guard egress_<i> egress_guard egress_<i> egress_default
  * ```
  *
  * Here each flow is told apart and recorded, before any address is translated. What must hold
@@ -16,6 +16,9 @@
  * the last {@link SUPPRESSION_TIMEOUT_MS}) or _logged_, both counted, so that matched = logged
  * + suppressed, whatever the flood. When the set of seen flows is full, `add` breaks off and
  * the packet goes on to be logged: a full set logs more, and never hides.
+ *
+ * Where a program in the kernel tells of accepted flows (`acceptsToldBy: "marks"`), a rule that
+ * accepts what goes out marks it with its number instead, and the program counts for itself.
  *
  * A log prefix is `cellos-flow <rule> <verdict>`, the verdict its last word. A rule's comment
  * is `<rule> matched | logged | suppressed`, and is how `rule_counters.ts` finds it again;
@@ -43,6 +46,7 @@ import {
   EGRESS_GUARD_REF,
   INGRESS_DEFAULT_REF,
   INGRESS_GUARD_REF,
+  needsNetwork,
   type Policy,
   type PolicyRule,
   rulesInOrder,
@@ -65,6 +69,24 @@ export interface CellTableOptions extends HostGuards {
    * in, and no other address of the pool.
    */
   readonly linkAddresses: readonly string[];
+  /** The cell's own ends of the link: what it may send from. No check of a family without one. */
+  readonly cellAddresses: readonly string[];
+  /**
+   * Who tells of what egress rules accept: the log, or a program that looks for the marks of
+   * {@link acceptMarks}. Default: the log.
+   */
+  readonly acceptsToldBy?: "log" | "marks";
+}
+
+/**
+ * The rules that mark what they accept, where marks are asked for, the first with mark 1.
+ *
+ * Only what goes out: of what comes in the kernel answers some itself (a ping, a closed port), and
+ * no program at a socket would ever see it. So ingress rules always log.
+ */
+export function acceptMarks(policy: Policy): readonly string[] {
+  const refs = policy.egress.map((rule) => rule.ref);
+  return policy.mode === "audit" ? [...refs, EGRESS_AUDIT_REF] : refs;
 }
 
 /** The table's name: `cellos_` and the id, with what nft takes for an operator replaced. */
@@ -116,7 +138,11 @@ class TableWriter {
   #outputChain(): NftChain {
     const { exact, wide } = rulesInOrder(this.#policy.egress);
     const audit = this.#policy.mode === "audit";
-    const rules = [...preamble("meta oifname"), ...matches(exact, "daddr")];
+    const rules = [
+      ...preamble("meta oifname"),
+      ...this.#sourceGuards(),
+      ...matches(exact, "daddr"),
+    ];
     for (const family of [4, 6] as const) {
       // In audit mode everything is allowed at the end, which is as wide as a rule can be.
       if (!audit && !wide.some((rule) => rule.family === family)) continue;
@@ -141,6 +167,11 @@ class TableWriter {
   }
 
   #addRuleChain(rule: PolicyRule): void {
+    const mark = this.#markOf(rule.ref);
+    if (mark !== undefined) {
+      this.#ruleChains.push({ name: chainName(rule.ref), rules: [marked(rule.ref, [], mark)] });
+      return;
+    }
     const kind = flowKindOf(rule.family, rule.protocol);
     this.#kindsAllowed.add(kind.name);
     this.#ruleChains.push({
@@ -150,6 +181,21 @@ class TableWriter {
         remembered(kind, allowedSet(kind).name, kind.guard),
         logged(rule.ref, "accept", this.#options.nflogGroup, ACCEPT),
       ],
+    });
+  }
+
+  /**
+   * IPv6 lets any program send from any address (`IPV6_FREEBIND`). The host drops such a packet;
+   * here it is kept from being recorded as a flow that was allowed, of somebody else.
+   */
+  #sourceGuards(): readonly NftRule[] {
+    if (!needsNetwork(this.#policy)) return [];
+    const chain = this.#commonChain(EGRESS_GUARD_REF, "drop", this.#refusal());
+    return ([4, 6] as const).flatMap((family) => {
+      const own = this.#options.cellAddresses.filter((it) => it.includes(":") === (family === 6));
+      if (own.length === 0) return [];
+      const match = own.flatMap((address) => addressMatch(family, "saddr", address, true));
+      return [matched(EGRESS_GUARD_REF, match, chain, "spoofed source")];
     });
   }
 
@@ -176,15 +222,29 @@ class TableWriter {
   #commonChain(ref: string, verdict: "accept" | "drop", ending: NftStatement): string {
     const name = chainName(ref);
     if (this.#commonChains.some((chain) => chain.name === name)) return name;
+    const mark = this.#markOf(ref);
     this.#commonChains.push({
       name,
       rules: [
+        // What belongs to no new connection, or to no socket of the cell, is still logged.
+        ...(mark === undefined
+          ? []
+          : MARKED_PROTOCOLS.map((protocol) =>
+            marked(ref, [transportMatch(protocol), CT_NEW], mark)
+          )),
         ...FLOW_KINDS.map((kind) => suppressed(ref, kind, deniedSet(kind).name, ending)),
         { statements: [{ kind: "jump", chain: REMEMBER_CHAIN.name }] },
         logged(ref, verdict, this.#options.nflogGroup, ending),
       ],
     });
     return name;
+  }
+
+  /** The mark of what a rule accepts; absent where it logs. */
+  #markOf(ref: string): number | undefined {
+    if (this.#options.acceptsToldBy !== "marks") return undefined;
+    const index = acceptMarks(this.#policy).indexOf(ref);
+    return index < 0 ? undefined : index + 1;
   }
 
   #refusal(): NftStatement {
@@ -194,6 +254,8 @@ class TableWriter {
 
 const ACCEPT: NftStatement = { kind: "verdict", verdict: "accept" };
 const DROP: NftStatement = { kind: "verdict", verdict: "drop" };
+/** Protocols of which every new connection begins at a socket, where a program sees its packets. */
+const MARKED_PROTOCOLS = ["tcp", "udp", "icmp", "ipv6-icmp"] as const;
 const CT_NEW: NftStatement = { kind: "ctState", states: ["new"] };
 
 /** Tells a program at once: a reset for TCP, for the rest an ICMP answer. */
@@ -258,6 +320,14 @@ function matched(
   return {
     statements: [...match, { kind: "counter" }, { kind: "goto", chain }],
     comment: reason === undefined ? `${ref} matched` : `${ref} matched: ${reason}`,
+  };
+}
+
+/** Lets a packet go, for the program to tell of. */
+function marked(ref: string, match: readonly NftStatement[], mark: number): NftRule {
+  return {
+    statements: [...match, { kind: "mark", value: mark }, ACCEPT],
+    comment: `${ref} marked`,
   };
 }
 

@@ -1,19 +1,33 @@
 /**
- * The host worker's one wait: descriptors with what to do when they become readable.
+ * The host worker's one wait: descriptors with what to do when they become readable, and files
+ * with what to do when they are written to.
+ *
+ * All files share one inotify descriptor. To close one is to wait for the kernel's readers,
+ * some 15 ms, so it lives as long as the worker; to end a watch costs nothing.
  *
  * @module
  */
-import { Epoll, type Fd } from "#ffi/mod.ts";
+import { Epoll, type Fd, Inotify } from "#ffi/mod.ts";
 
-/** Called when a descriptor is readable or hung up. */
+/** Called when a descriptor is readable or hung up, or a file was written to. */
 export type ReadableHandler = () => void;
+
+/** The number of a dropped change in `inotify(7)`: any file may have been written to. */
+const ANY_FILE = -1;
 
 /** See the module. One pending wait, on the thread that made it. */
 export class Watcher {
   readonly #epoll = new Epoll();
   readonly #handlers = new Map<number, { fd: Fd; handle: ReadableHandler }>();
+  readonly #inotify = new Inotify();
+  readonly #fileHandlers = new Map<number, ReadableHandler>();
   #nextTag = 1;
   #isStopped = false;
+
+  /** Opens both sets. Throws `SyscallError`. */
+  constructor() {
+    this.watch(this.#inotify.fd, () => this.#handleFiles());
+  }
 
   /** Watches `fd` until {@link Watcher.unwatch}; returns the tag for that. */
   watch(fd: Fd, handle: ReadableHandler): number {
@@ -31,6 +45,18 @@ export class Watcher {
     if (!entry.fd.isClosed) this.#epoll.remove(entry.fd);
   }
 
+  /** Watches a file for writes until {@link Watcher.unwatchFile}; returns the number for that. */
+  watchFile(path: string, handle: ReadableHandler): number {
+    const number = this.#inotify.watch(path);
+    this.#fileHandlers.set(number, handle);
+    return number;
+  }
+
+  /** Stops watching a file; it may be gone. The second time does nothing. */
+  unwatchFile(number: number): void {
+    if (this.#fileHandlers.delete(number)) this.#inotify.unwatch(number);
+  }
+
   /** Waits and handles until {@link Watcher.stop}. */
   async run(): Promise<void> {
     while (!this.#isStopped) {
@@ -43,5 +69,13 @@ export class Watcher {
   stop(): void {
     this.#isStopped = true;
     this.#epoll.close();
+    this.#inotify.close();
+  }
+
+  #handleFiles(): void {
+    const changed = new Set(this.#inotify.drain().map(({ watch }) => watch));
+    for (const [number, handle] of [...this.#fileHandlers]) {
+      if (changed.has(number) || changed.has(ANY_FILE)) handle();
+    }
   }
 }

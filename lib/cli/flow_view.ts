@@ -24,7 +24,7 @@ export interface DecisionView {
   readonly decision: string;
   /** `egress` or `ingress`. */
   readonly direction: string;
-  /** Why, for machines: `nft_log_accept`, `nft_log_drop`, …. */
+  /** Why, for machines: `nft_log_accept`, `nft_log_drop`, `bpf_accept`, …. */
   readonly reasonCode: string;
   /** `tcp`, `udp`, `icmp`, `icmp6`. */
   readonly protocol?: string;
@@ -264,6 +264,7 @@ function reasonWords(decision: DecisionView): string {
   const isDefault = rule === "" || rule.endsWith("-default");
   switch (decision.reasonCode) {
     case "nft_log_accept":
+    case "bpf_accept":
       return rule.endsWith("-audit") ? "no rule allows it; audit mode let it pass" : "allowed";
     case "nft_log_drop":
       if (rule.endsWith("-guard")) return "protected; only an exact rule opens it";

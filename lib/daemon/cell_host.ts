@@ -92,7 +92,12 @@ export class CellHost {
 
   /** Removes what killed processes left of their cells; returns the cells' ids. */
   async recover(): Promise<readonly string[]> {
-    const removed = await this.#host.request("recover", null);
+    const { removed, failed } = await this.#host.request("recover", null);
+    for (const { cellId, reason } of failed) {
+      this.#options.onWarning(
+        `Cannot remove what is left of cell ${JSON.stringify(cellId)}: ${reason}`,
+      );
+    }
     if (removed.length > 0) this.#sink.push([this.#recovered(removed)]);
     return removed;
   }
@@ -107,6 +112,7 @@ export class CellHost {
       clock,
       host: this.#host,
       flow: this.#flow,
+      onWarning: this.#options.onWarning,
       push: (facts) => this.#sink.push(facts),
       onIndex: (index) => this.#runByIndex.set(index, run),
     });

@@ -12,6 +12,7 @@
  */
 import { signalName, SIGNALS } from "#ffi/mod.ts";
 import {
+  acceptMarks,
   CellEvents,
   type CellSpec,
   classifyExit,
@@ -30,13 +31,15 @@ import {
   type RuleCounterSummary,
   summarizeCounters,
 } from "#lib/cell/mod.ts";
-import type { CellExit, HostClient, HostStep } from "#lib/cell/mod_shell.ts";
+import type { CellCounters, CellExit, HostClient, HostStep } from "#lib/cell/mod_shell.ts";
 import type { CloudEvent, FlowRuleCounters } from "#lib/events/mod.ts";
 import {
   EMPTY_LISTENER_STATS,
   type FlowAudit,
   type FlowListenerStats,
   FlowSession,
+  joinProgramCounters,
+  type ProgramsOrder,
 } from "#lib/flow/mod.ts";
 import type { Settings } from "./config.ts";
 
@@ -68,6 +71,8 @@ export interface CellRunOptions {
   push(events: readonly CloudEvent[]): void;
   /** Told the number that the flow listener knows the cell by, once it has one. */
   onIndex(index: number): void;
+  /** Something that the user should know and that ends nothing. */
+  onWarning(text: string): void;
   /** Takes the workload's output; resolves when there is room for more. */
   onOutput(stream: "stdout" | "stderr", chunk: Uint8Array): void | Promise<void>;
 }
@@ -86,8 +91,13 @@ export class CellRun {
   readonly #machine: Lifecycle;
   readonly #done = Promise.withResolvers<CellRunResult>();
   readonly #policyDigest: string;
+  /** The rules whose accepted flows a program tells of; none where the log tells of all. */
+  #markedRefs: readonly string[] = [];
   #timer: ReturnType<typeof setTimeout> | undefined;
+  #opened: Promise<unknown> | undefined;
   #netnsFd = -1;
+  #cgroupFd: number | undefined;
+  #pid: number | undefined;
   #index = -1;
   #session: FlowSession | undefined;
   #exit: ExitSummary | undefined;
@@ -115,10 +125,12 @@ export class CellRun {
       output: (stream, chunk) => void this.#onOutput(stream, chunk),
       exited: (exit) => this.#onExited(exit),
     });
-    await host.request("open", { cellId, runId, spec, secrets, stdinFd });
+    this.#opened = host.request("open", { cellId, runId, spec, secrets, stdinFd });
+    // Awaited by the first step, whose failure it is.
+    this.#opened.catch(() => undefined);
     this.#feed({ kind: "start" });
     const result = await this.#done.promise;
-    await host.request("close", { cellId });
+    await this.#ask(host.request("close", { cellId }));
     host.forget(cellId);
     return result;
   }
@@ -190,12 +202,19 @@ export class CellRun {
   async #do(step: LifecycleStep): Promise<void> {
     if (step === "listener") return await this.#startListener();
     const { host, cellId } = this.#options;
-    const facts = await host.request("step", { cellId, step: step as HostStep });
+    await this.#opened;
+    const facts = await host.request("step", {
+      cellId,
+      step: step as HostStep,
+      acceptsToldBy: this.#markedRefs.length > 0 ? "marks" : "log",
+    });
     if (facts.index !== undefined) {
       this.#index = facts.index;
       this.#options.onIndex(facts.index);
     }
     this.#netnsFd = facts.netnsFd ?? this.#netnsFd;
+    this.#cgroupFd = facts.cgroupFd ?? this.#cgroupFd;
+    this.#pid = facts.pid ?? this.#pid;
   }
 
   async #undo(step: LifecycleStep): Promise<void> {
@@ -215,12 +234,45 @@ export class CellRun {
       policyDigest: this.#policyDigest,
       cellAddresses: [plan.cellIpv4, plan.cellIpv6],
     });
-    await flow.watch({
-      cell: this.#index,
-      netnsFd: this.#netnsFd,
-      group: settings.nflogGroup,
-      conntrack: true,
-    });
+    try {
+      const programs = this.#programsOrder();
+      const { programsRefused } = await flow.watch({
+        cell: this.#index,
+        netnsFd: this.#netnsFd,
+        group: settings.nflogGroup,
+        conntrack: true,
+        ...(programs === undefined ? {} : { programs }),
+      });
+      if (programsRefused === undefined) this.#markedRefs = programs?.acceptRefs ?? [];
+      else this.#warnWithoutPrograms(programsRefused);
+    } catch (error) {
+      // Nothing is watched, or nobody knows: either way nothing is afterwards.
+      await this.#ask(flow.unwatch(this.#index));
+      this.#session = undefined;
+      throw error;
+    }
+  }
+
+  /** What the flow program needs, where it is wanted and this host has a place for it. */
+  #programsOrder(): ProgramsOrder | undefined {
+    const { settings, spec } = this.#options;
+    const acceptRefs = acceptMarks(makePolicy(spec));
+    if (settings.flowBackend !== "ebpf" || acceptRefs.length === 0) return undefined;
+    if (this.#cgroupFd === undefined) {
+      this.#warnWithoutPrograms("this host has no cgroup v2");
+      return undefined;
+    }
+    return { cgroupFd: this.#cgroupFd, acceptRefs };
+  }
+
+  #warnWithoutPrograms(reason: string): void {
+    const { cellId } = this.#options;
+    this.#options.onWarning(
+      `Cannot use the flow backend ebpf for cell ${
+        JSON.stringify(cellId)
+      }, nflog tells its flows: ` +
+        reason,
+    );
   }
 
   /** Drains the listener, reads the rules' counters, and tells the last of the flows. */
@@ -229,14 +281,20 @@ export class CellRun {
     if (session === undefined) return;
     const { flow, host, cellId, clock } = this.#options;
     let stats: FlowListenerStats = EMPTY_LISTENER_STATS;
+    let counters: CellCounters = { rules: [], backstopDrops: 0, table: undefined };
     let failure: unknown;
     try {
       stats = await flow.unwatch(this.#index);
     } catch (error) {
       failure = error;
     }
-    const counters = await host.request("counters", { cellId });
-    const rules = summarizeCounters(counters.rules).map(toRuleCounters);
+    try {
+      counters = await host.request("counters", { cellId });
+    } catch (error) {
+      failure ??= error;
+    }
+    const counted = summarizeCounters(counters.rules).map(toRuleCounters);
+    const rules = joinProgramCounters(counted, this.#markedRefs, stats.programs);
     const { table, backstopDrops } = counters;
     const rows = table === undefined ? [] : describeCounters(table, counters.rules);
     const end = { stats, rules, rows, backstopDrops, nowMs: clock.nowMs() };
@@ -259,6 +317,7 @@ export class CellRun {
   #onExited(exit: CellExit): void {
     // A dead host worker says "lost" for a cell that has told its end already.
     if (this.#exit !== undefined) return;
+    if (this.#options.host.isGone) this.#killUnwatched();
     this.#exit = classifyExit({
       record: exit.record,
       oomKills: exit.oomKills,
@@ -268,6 +327,20 @@ export class CellRun {
     });
     this.#tellCompleted(this.#exit);
     this.#feed({ kind: "exited" });
+  }
+
+  /** Ends a tree that nobody waits for any more, so that it does not run on unrecorded. */
+  #killUnwatched(): void {
+    if (this.#pid === undefined) return;
+    try {
+      const stat = Deno.readTextFileSync(`/proc/${this.#pid}/stat`);
+      const parent = Number(stat.slice(stat.lastIndexOf(")") + 2).split(" ")[1]);
+      // The number may have been given to another process, but not to another child of ours:
+      // the thread that starts and reaps them is gone.
+      if (parent === Deno.pid) Deno.kill(this.#pid, "SIGKILL");
+    } catch (error) {
+      if (!(error instanceof Deno.errors.NotFound)) throw error;
+    }
   }
 
   #onDestroyed(end: LifecycleEnd): void {

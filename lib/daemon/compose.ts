@@ -84,6 +84,7 @@ async function showPolicy(
     pools,
     hostAddresses: Deno.networkInterfaces().map(({ address }) => address),
     linkAddresses: [plan.hostIpv4, plan.hostIpv6],
+    cellAddresses: [plan.cellIpv4, plan.cellIpv6],
   });
   const view = {
     cellId: spec.id,

@@ -3,12 +3,13 @@
  * defaults, and each value knows where it came from.
  *
  * Pure: the environment is passed in. A bad value is a {@link SettingError} that names the flag
- * or variable; only the nflog group's variable falls back silently, as the tools that share
- * the variable do (the origin then carries a note).
+ * or variable; only the variables of the flow audit fall back silently, as the tools that share
+ * them do (the origin then carries a note).
  *
  * @module
  */
 import { type IpFamily, parseCidr } from "#lib/base/mod.ts";
+import type { FlowBackend } from "#lib/flow/mod.ts";
 
 /** The settings, ready to use. */
 export interface Settings {
@@ -18,6 +19,8 @@ export interface Settings {
   readonly stateDir: string;
   /** The nfnetlink_log group of the flow listener, 0 to 65535; each cell has its own namespace. */
   readonly nflogGroup: number;
+  /** Who tells of accepted flows: the packet log, or a program in the kernel where it can. */
+  readonly flowBackend: FlowBackend;
   /** The prefix that cells get their IPv4 address pairs from, as a CIDR. */
   readonly ipv4Pool: string;
   /** The prefix that cells get their IPv6 address pairs from, as a CIDR. */
@@ -71,6 +74,8 @@ export interface SettingDefinition {
   readonly refuse: (text: string) => string | undefined;
   /** A bad variable is ignored rather than refused. */
   readonly lenientVariable?: boolean;
+  /** An older name of the variable, which wins over it where it is set. */
+  readonly olderVariable?: string;
 }
 
 /** The bound of a path that goes into socket and mount calls. */
@@ -102,6 +107,16 @@ export const SETTING_DEFINITIONS: Readonly<Record<SettingName, SettingDefinition
     help: "netlink log group of the flow listener",
     refuse: (text) =>
       /^\d{1,5}$/.test(text) && Number(text) <= 0xffff ? undefined : "a number from 0 to 65535",
+    lenientVariable: true,
+  },
+  flowBackend: {
+    flag: "--flow-backend",
+    variable: "CELLOS_PER_FLOW_BACKEND",
+    olderVariable: "CELLOS_FIRECRACKER_PER_FLOW_BACKEND",
+    fallback: "nflog",
+    placeholder: "name",
+    help: "who tells of accepted flows: nflog, or ebpf where the kernel allows it",
+    refuse: (text) => text === "nflog" || text === "ebpf" ? undefined : "nflog or ebpf",
     lenientVariable: true,
   },
   ipv4Pool: {
@@ -164,9 +179,13 @@ export function resolveSettings(
     texts[name] = resolved.text;
     origins[name] = resolved.origin;
   }
-  const { nflogGroup, ...rest } = texts as Record<SettingName, string>;
+  const { nflogGroup, flowBackend, ...rest } = texts as Record<SettingName, string>;
   return {
-    settings: { ...rest, nflogGroup: Number(nflogGroup) },
+    settings: {
+      ...rest,
+      nflogGroup: Number(nflogGroup),
+      flowBackend: flowBackend === "ebpf" ? "ebpf" : "nflog",
+    },
     origins: origins as Record<SettingName, SettingOrigin>,
   };
 }
@@ -176,7 +195,9 @@ function resolveOne(
   flag: string | undefined,
   env: Readonly<Record<string, string | undefined>>,
 ): { text: string; origin: SettingOrigin } {
-  const { variable, fallback } = definition;
+  const { olderVariable, fallback } = definition;
+  const isOlder = olderVariable !== undefined && env[olderVariable] !== undefined;
+  const variable = isOlder ? olderVariable : definition.variable;
   if (flag !== undefined) {
     return { text: accept(definition, definition.flag, flag), origin: fromFlag(definition) };
   }

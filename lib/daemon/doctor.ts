@@ -76,6 +76,10 @@ export interface HostFacts {
   readonly nftables: Probe;
   /** The log group can be bound. */
   readonly nflog: Probe;
+  /** The flow program can be loaded and attached. */
+  readonly flowPrograms: Probe;
+  /** Whether the settings ask for it. */
+  readonly flowProgramsWanted: boolean;
   /** Connection accounting can be switched on. */
   readonly conntrackAccounting: Probe;
   /** A pair of interfaces can be made. */
@@ -153,6 +157,7 @@ export function diagnose(facts: HostFacts): DoctorReport {
         good: "bound a log group",
         fix: "modprobe nfnetlink_log nf_log_syslog",
       }),
+      checkFlowPrograms(facts),
       probeCheck("conntrack", "connection accounting", facts.conntrackAccounting, {
         good: "can be switched on in a cell's namespace",
         fix: "modprobe nf_conntrack nf_conntrack_netlink",
@@ -231,6 +236,23 @@ function checkStub({ stub }: HostFacts): DoctorCheck {
     good: "own machine code: one clone3, nothing else needed",
     fix: "sysctl vm.memfd_noexec=0, and allow executable mappings (SELinux: execmem)",
   });
+}
+
+/** Without it the packet log tells everything, so only who asked for it is warned. */
+function checkFlowPrograms({ flowPrograms, flowProgramsWanted }: HostFacts): DoctorCheck {
+  const head = { id: "flow-backend", title: "flow backend ebpf" };
+  if (flowPrograms.ok) {
+    return { ...head, status: "ok", found: `available${flowProgramsWanted ? ", in use" : ""}` };
+  }
+  const found = `not available: ${flowPrograms.error}`;
+  if (!flowProgramsWanted) return { ...head, status: "ok", found: `${found} (nflog is used)` };
+  return {
+    ...head,
+    status: "warn",
+    found: `${found}; nflog is used`,
+    fix:
+      "needs cgroup v2 and CAP_BPF with CAP_NET_ADMIN, or CAP_SYS_ADMIN; or --flow-backend nflog",
+  };
 }
 
 function checkOverlay({ overlayKnown, launch }: HostFacts): DoctorCheck {

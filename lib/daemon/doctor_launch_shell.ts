@@ -93,7 +93,7 @@ function launchIn(directory: string): Probe {
     workingDirectory: "/",
     hostname: "doctor",
     netns,
-    cgroupProcs: [],
+    cgroupTasks: [],
     mountSteps: viewSteps(directory),
     uid: PROBE_UID,
     gid: PROBE_UID,

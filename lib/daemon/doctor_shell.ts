@@ -31,6 +31,7 @@ type ProbeFacts = Pick<
   | "veth"
   | "nftables"
   | "nflog"
+  | "flowPrograms"
   | "conntrackAccounting"
   | "userNamespace"
   | "launch"
@@ -47,6 +48,7 @@ export async function gatherHostFacts(options: GatherOptions): Promise<HostFacts
     uid: Deno.uid() ?? -1,
     effectiveCapabilities: effectiveCapabilities(readText("/proc/self/status") ?? ""),
     ...probes,
+    flowProgramsWanted: settings.flowBackend === "ebpf",
     overlayKnown: /^\s*(nodev)?\s*overlay$/m.test(readText("/proc/filesystems") ?? ""),
     controllers: controllerFacts(
       readText("/proc/self/mountinfo") ?? "",
@@ -100,9 +102,11 @@ export function controllerFacts(
 async function probeFacts(settings: Settings): Promise<ProbeFacts> {
   let probes: typeof import("./doctor_probes_shell.ts");
   let launching: typeof import("./doctor_launch_shell.ts");
+  let flow: typeof import("./doctor_flow_shell.ts");
   try {
     probes = await import("./doctor_probes_shell.ts");
     launching = await import("./doctor_launch_shell.ts");
+    flow = await import("./doctor_flow_shell.ts");
   } catch (error) {
     const stub: Probe = { ok: false, error: messageOf(error) };
     const unknown: Probe = {
@@ -115,6 +119,7 @@ async function probeFacts(settings: Settings): Promise<ProbeFacts> {
       veth: unknown,
       nftables: unknown,
       nflog: unknown,
+      flowPrograms: unknown,
       conntrackAccounting: unknown,
       userNamespace: unknown,
       launch: unknown,
@@ -123,6 +128,7 @@ async function probeFacts(settings: Settings): Promise<ProbeFacts> {
   return {
     stub: { ok: true },
     ...probes.probeNetwork(settings.nflogGroup),
+    flowPrograms: flow.probeFlowPrograms(),
     userNamespace: launching.probeUserNamespace(),
     launch: launching.probeLaunch(),
   };

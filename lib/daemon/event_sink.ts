@@ -60,9 +60,13 @@ export class EventSink {
     if (events.length > 0) this.#pump ??= this.#run();
   }
 
-  /** For a source that can wait: settles when there is room, undefined when there is now. */
+  /**
+   * For a source that can wait: settles when there is room, undefined when there is now. Only a
+   * slow log is waited for: one that refuses is not, or nothing that it has to be told would
+   * ever end.
+   */
   ready(): Promise<void> | undefined {
-    if (this.#pending.length < EVENTS_HIGH_WATER) return undefined;
+    if (this.#isFailing || this.#pending.length < EVENTS_HIGH_WATER) return undefined;
     this.#room ??= Promise.withResolvers<void>();
     return this.#room.promise;
   }
@@ -96,6 +100,7 @@ export class EventSink {
       } catch (error) {
         if (!this.#isFailing) this.#options.onUnavailable(error as Error);
         this.#isFailing = true;
+        this.#letIn();
         await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
       }
     }

@@ -61,9 +61,11 @@ async function runWithLog(
   const events = new CellEvents({ source, cellId, runId, specId: spec.id });
   await admit(options, log, events, clock);
 
-  const host = await startHost(options, log, source);
+  const host = await startHost(options, log, source).catch(async (error: Error) => {
+    await refuse(options, log, events, error);
+    throw error;
+  });
   try {
-    await host.recover();
     const run = host.prepare({
       spec,
       cellId,
@@ -119,13 +121,33 @@ async function admit(
   }
 }
 
+/** Tells the end of a cell that was admitted and could not be begun. */
+async function refuse(
+  options: RunCellOptions,
+  log: EventLog,
+  events: CellEvents,
+  error: Error,
+): Promise<void> {
+  const stamp = { id: SYSTEM_CLOCK.nextId(), time: new Date(SYSTEM_CLOCK.nowMs()).toISOString() };
+  const event = events.refused(stamp, "host", error.message);
+  try {
+    const [seq] = await log.append([event]);
+    options.onEvent(event, seq);
+  } catch (cause) {
+    // The error itself is told by the exit; that the log does not have it is told here.
+    options.onWarning?.(`The event log refuses: ${reasonOf(cause)}`);
+  }
+}
+
+/** Starts the host and removes what killed ones left. */
 async function startHost(
   options: RunCellOptions,
   log: EventLog,
   source: string,
 ): Promise<CellHost> {
+  let host: CellHost | undefined;
   try {
-    return await CellHost.start({
+    host = await CellHost.start({
       settings: options.settings,
       log,
       source,
@@ -133,7 +155,10 @@ async function startHost(
       onAppended: (event, seq) => options.onEvent(event, seq),
       onWarning: (text) => options.onWarning?.(text),
     });
+    await host.recover();
+    return host;
   } catch (cause) {
+    await host?.stop();
     throw new RunError(`Cannot use this host: ${reasonOf(cause)} (see celld doctor)`, { cause });
   }
 }
@@ -149,6 +174,9 @@ async function flushOrThrow(host: CellHost): Promise<void> {
 function toResult({ end, exit }: CellRunResult, cellId: string, runId: string): RunCellResult {
   if (end.leftovers.length > 0) {
     const left = end.leftovers.map(({ step, reason }) => `${step}: ${reason}`).join("; ");
+    if (end.leftovers.every(({ step }) => step === "listener")) {
+      throw new RunError(`Cannot record the cell's flows to their end (${left})`);
+    }
     throw new RunError(`Cannot remove all of the cell (${left}); the next start tries again`);
   }
   if (end.failure) {

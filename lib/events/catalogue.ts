@@ -120,7 +120,10 @@ export interface FlowDecisionData {
   readonly direction: FlowDirection;
   /** The verdict. */
   readonly decision: "allow" | "deny";
-  /** `nft_log_accept`, `nft_log_drop`, `nft_log_unknown`; other prefixes are other sources. */
+  /**
+   * `nft_log_accept`, `nft_log_drop`, `nft_log_unknown`: told by the packet log. `bpf_accept`: told
+   * by the flow program. Other prefixes are other sources.
+   */
   readonly reasonCode: string;
   /** The rule that decided: `egress[0]`, `egress-default`, `ingress[1]`, … */
   readonly nftRuleRef?: string;

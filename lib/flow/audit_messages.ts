@@ -24,6 +24,22 @@ export interface WatchOrder {
   readonly group: number;
   /** Whether ends of connections are told too; needs accounting switched on in the namespace. */
   readonly conntrack: boolean;
+  /** Asks for accepted flows to be told by a program in the kernel, where that allows it. */
+  readonly programs?: ProgramsOrder;
+}
+
+/** What the flow program needs to know. */
+export interface ProgramsOrder {
+  /** Descriptor of the cell's cgroup in v2; only used while the order is carried out. */
+  readonly cgroupFd: number;
+  /** The rules that mark what they accept, the first with mark 1. */
+  readonly acceptRefs: readonly string[];
+}
+
+/** What came of a {@link WatchOrder}. */
+export interface WatchAnswer {
+  /** Why no program tells of accepted flows, though that was asked for; absent otherwise. */
+  readonly programsRefused?: string;
 }
 
 /** What of starting to listen failed. */
@@ -48,7 +64,12 @@ export type FlowWorkerOrder =
 /** Worker to owner. */
 export type FlowWorkerMessage =
   | { readonly kind: "ready" }
-  | { readonly kind: "done"; readonly id: number; readonly stats?: FlowListenerStats }
+  | {
+    readonly kind: "done";
+    readonly id: number;
+    readonly stats?: FlowListenerStats;
+    readonly watch?: WatchAnswer;
+  }
   | { readonly kind: "failed"; readonly id: number; readonly failure: WireFailure }
   /** `newPrefixes` follow those of the batches before. */
   | {

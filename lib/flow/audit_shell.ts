@@ -19,6 +19,7 @@ import {
   type FlowWorkerMessage,
   type FlowWorkerOrder,
   type ListenStep,
+  type WatchAnswer,
   type WatchOrder,
   type WireFailure,
 } from "./audit_messages.ts";
@@ -64,9 +65,11 @@ export class FlowAuditGoneError extends Error {
   }
 }
 
+type OrderAnswer = Pick<FlowWorkerMessage & { kind: "done" }, "stats" | "watch">;
+
 interface OpenOrder {
   readonly cell: number;
-  resolve(stats: FlowListenerStats | undefined): void;
+  resolve(answer: OrderAnswer): void;
   reject(error: Error): void;
 }
 
@@ -120,10 +123,12 @@ export class FlowAudit {
 
   /**
    * Listens to a cell; when it resolves, the group is bound and every setting was acknowledged.
-   * Throws {@link FlowListenerError}, or {@link FlowAuditGoneError}.
+   * Where programs were asked for and the kernel refuses them, it listens without, and the answer
+   * says why. Throws {@link FlowListenerError}, or {@link FlowAuditGoneError}.
    */
-  async watch(order: WatchOrder): Promise<void> {
-    await this.#order(order.cell, (id) => ({ kind: "watch", id, order }));
+  async watch(order: WatchOrder): Promise<WatchAnswer> {
+    const { watch } = await this.#order(order.cell, (id) => ({ kind: "watch", id, order }));
+    return watch ?? {};
   }
 
   /**
@@ -131,7 +136,7 @@ export class FlowAudit {
    * When it resolves, `onBatch` was called with, and has dealt with, all of it.
    */
   async unwatch(cell: number): Promise<FlowListenerStats> {
-    const stats = await this.#order(cell, (id) => ({ kind: "unwatch", id, cell }));
+    const { stats } = await this.#order(cell, (id) => ({ kind: "unwatch", id, cell }));
     await this.#batches;
     if (stats === undefined) throw new FlowAuditGoneError("it answered without counters", cell);
     return stats;
@@ -157,7 +162,7 @@ export class FlowAudit {
   #order(
     cell: number,
     make: (id: number) => FlowWorkerOrder,
-  ): Promise<FlowListenerStats | undefined> {
+  ): Promise<OrderAnswer> {
     if (this.#gone !== undefined) return Promise.reject(this.#gone);
     if (this.#isStopping) return Promise.reject(new FlowAuditGoneError("it was stopped", cell));
     this.#lastOrder += 1;
@@ -179,7 +184,7 @@ export class FlowAudit {
       case "batch":
         return this.#handleBatch(message);
       case "done":
-        return this.#takeOrder(message.id)?.resolve(message.stats);
+        return this.#takeOrder(message.id)?.resolve(message);
       case "failed": {
         const order = this.#takeOrder(message.id);
         return order?.reject(new FlowListenerError(order.cell, message.failure));

@@ -1,5 +1,6 @@
 /**
- * The flow worker: one thread that hears the packet logs and connection trackers of all cells.
+ * The flow worker: one thread that hears the packet logs, connection trackers and flow programs
+ * of all cells.
  *
  *   owner ──watch, unwatch──▶ worker: one epoll over every cell's sockets ──batches──▶ owner
  *
@@ -26,10 +27,13 @@ import {
   type FlowWorkerMessage,
   type FlowWorkerOrder,
   type ListenStep,
+  type ProgramsOrder,
+  type WatchAnswer,
   type WatchOrder,
   type WireFailure,
 } from "./audit_messages.ts";
 import { BatchSink } from "./batch_sink.ts";
+import { BpfListener } from "./bpf_listener_worker.ts";
 import { ConnectionListener } from "./connection_listener_worker.ts";
 import { PacketListener } from "./packet_listener_worker.ts";
 import type { FlowListenerStats } from "./stats.ts";
@@ -54,7 +58,12 @@ interface CellListeners {
   readonly netns: Fd;
   readonly packets: PacketListener;
   readonly connections: ConnectionListener | undefined;
+  readonly programs: BpfListener | undefined;
 }
+
+/** Places of a cell's descriptors in the epoll: its number times their count, plus one of these. */
+const TAG = { packets: 0, connections: 1, programs: 2 } as const;
+const TAGS_PER_CELL = 3;
 
 /** Names the step that failed on its way to the owner. */
 class StepError extends Error {
@@ -121,6 +130,7 @@ class FlowWorker {
         this.#guard(cell, () => {
           listeners.packets.handleTimeout(nowMs);
           listeners.connections?.handleTimeout(nowMs);
+          listeners.programs?.handleTimeout(nowMs);
         });
       }
       this.#sink.flush();
@@ -129,11 +139,11 @@ class FlowWorker {
   }
 
   #drain(tag: number, nowMs: number): void {
-    const cell = Math.floor(tag / 2);
+    const cell = Math.floor(tag / TAGS_PER_CELL);
     const listeners = this.#cells.get(cell);
     if (listeners === undefined) return;
-    const source = tag % 2 === 0 ? listeners.packets : listeners.connections;
-    this.#guard(cell, () => source?.drain(nowMs));
+    const name = Object.keys(TAG)[tag % TAGS_PER_CELL] as keyof typeof TAG;
+    this.#guard(cell, () => listeners[name]?.drain(nowMs));
   }
 
   /** A listener whose socket broke is closed and told; the others go on. */
@@ -149,11 +159,12 @@ class FlowWorker {
 
   #timeoutMs(): number {
     let dueMs = Infinity;
-    for (const { packets, connections } of this.#cells.values()) {
+    for (const { packets, connections, programs } of this.#cells.values()) {
       dueMs = Math.min(
         dueMs,
         packets.pollTimeout() ?? Infinity,
         connections?.pollTimeout() ?? Infinity,
+        programs?.pollTimeout() ?? Infinity,
       );
     }
     return dueMs === Infinity ? -1 : Math.max(0, dueMs - Date.now());
@@ -176,9 +187,9 @@ class FlowWorker {
         this.#handled = order.handled;
         return;
       case "watch":
-        return this.#answer(order.id, () => this.#watch(order.order));
+        return this.#answer(order.id, () => ({ watch: this.#watch(order.order) }));
       case "unwatch":
-        return this.#answer(order.id, () => this.#unwatch(order.cell));
+        return this.#answer(order.id, () => ({ stats: this.#unwatch(order.cell) }));
       case "pause":
         // Stands still as a thread that gets no processor would.
         Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, order.ms);
@@ -191,12 +202,12 @@ class FlowWorker {
     }
   }
 
-  #answer(id: number, work: () => FlowListenerStats | undefined): void {
+  #answer(id: number, work: () => { stats?: FlowListenerStats; watch?: WatchAnswer }): void {
     try {
-      const stats = work();
+      const answer = work();
       // Records go first: whoever hears that a cell is done has all of it.
       this.#sink.flush();
-      this.#port.postMessage({ kind: "done", id, ...(stats === undefined ? {} : { stats }) });
+      this.#port.postMessage({ kind: "done", id, ...answer });
     } catch (error) {
       this.#port.postMessage({ kind: "failed", id, failure: toFailure(error) });
     }
@@ -204,7 +215,7 @@ class FlowWorker {
     this.#epoll.wake();
   }
 
-  #watch({ cell, netnsFd, group, conntrack }: WatchOrder): undefined {
+  #watch({ cell, netnsFd, group, conntrack, programs: wanted }: WatchOrder): WatchAnswer {
     if (this.#cells.has(cell)) {
       throw new StepError("watch", new RangeError(`Cannot watch cell ${cell}: it is watched`));
     }
@@ -221,13 +232,31 @@ class FlowWorker {
       ? atStep("conntrack", () => new ConnectionListener(options, this.#sink, this.#receiver))
       : undefined;
     stack.defer(() => connections?.close());
+    const { programs, refused } = this.#openPrograms(cell, wanted, options.nowMs);
+    stack.defer(() => programs?.close());
     atStep("watch", () => {
-      this.#epoll.add(packets.fd, cell * 2);
-      if (connections !== undefined) this.#epoll.add(connections.fd, cell * 2 + 1);
+      const tag = cell * TAGS_PER_CELL;
+      this.#epoll.add(packets.fd, tag + TAG.packets);
+      if (connections !== undefined) this.#epoll.add(connections.fd, tag + TAG.connections);
+      if (programs !== undefined) this.#epoll.add(programs.fd, tag + TAG.programs);
     });
-    this.#cells.set(cell, { netns, packets, connections });
+    this.#cells.set(cell, { netns, packets, connections, programs });
     stack.move();
-    return undefined;
+    return refused === undefined ? {} : { programsRefused: refused };
+  }
+
+  /** Programs are tried: whatever refuses them, the packet log does without. */
+  #openPrograms(
+    cell: number,
+    wanted: ProgramsOrder | undefined,
+    nowMs: number,
+  ): { programs?: BpfListener; refused?: string } {
+    if (wanted === undefined) return {};
+    try {
+      return { programs: new BpfListener({ cell, nowMs, ...wanted }, this.#sink) };
+    } catch (error) {
+      return { refused: error instanceof Error ? error.message : String(error) };
+    }
   }
 
   #unwatch(cell: number): FlowListenerStats {
@@ -238,28 +267,38 @@ class FlowWorker {
         new RangeError(`Cannot unwatch cell ${cell}: it is not watched`),
       );
     }
-    const { packets, connections } = listeners;
+    const { packets, connections, programs } = listeners;
     const nowMs = Date.now();
     try {
       packets.finish(nowMs);
+      // Decisions before ends: an end is told with the rule of its decision.
+      programs?.finish(nowMs);
       connections?.finish(nowMs);
     } catch (cause) {
       throw new StepError("unwatch", cause);
     } finally {
       this.#remove(cell);
     }
-    const stats = packets.stats();
+    const stats = {
+      ...packets.stats(),
+      ...(programs === undefined ? {} : { programs: programs.stats() }),
+    };
     if (connections === undefined) return stats;
     const ends = connections.stats;
     return { ...stats, ...ends, decodeFailed: stats.decodeFailed + ends.decodeFailed };
   }
 
-  /** Closes a cell's sockets; closing is what removes them from the epoll. */
+  /**
+   * Closes a cell's sockets; closing is what removes them from the epoll. Not so of a ring, which
+   * the program holds as long as it runs.
+   */
   #remove(cell: number): void {
     const listeners = this.#cells.get(cell);
     this.#cells.delete(cell);
     listeners?.packets.close();
     listeners?.connections?.close();
+    if (listeners?.programs !== undefined) this.#epoll.remove(listeners.programs.fd);
+    listeners?.programs?.close();
     listeners?.netns.close();
   }
 

@@ -2,7 +2,8 @@
  * Builds the data of a `network_flow_decision` from what the packet and its log prefix say.
  *
  * An unknown verdict is told as a denial, so that nobody overlooks it. Real-time decisions
- * have reason codes that start with `nft_log_`. What is not known is left out, never null.
+ * have reason codes that start with `nft_log_`; `bpf_accept` is an accepted flow that the flow
+ * program told of, not the log. What is not known is left out, never null.
  *
  * @module
  */
@@ -10,6 +11,7 @@ import type { FlowDecisionData, FlowProtocol } from "#lib/events/mod.ts";
 import type { FlowIdentity } from "./activation.ts";
 import { decodeAttribution, type FlowAttribution } from "./packet.ts";
 import { type LogPrefix, parseLogPrefix, VERDICT, type VerdictCode } from "./prefix.ts";
+import { DECISION_SOURCE, type DecisionSource } from "./record.ts";
 
 /** Version of the data's shape. */
 export const DECISION_SCHEMA_VERSION = "1.0.0";
@@ -28,6 +30,9 @@ const OUTCOMES: Record<VerdictCode, Pick<FlowDecisionData, "decision" | "reasonC
   [VERDICT.unknown]: { decision: "deny", reasonCode: "nft_log_unknown" },
 };
 
+/** What an accepted flow's decision says when the flow program told of it. */
+const PROGRAM_ACCEPT = { decision: "allow", reasonCode: "bpf_accept" } as const;
+
 /** Builds a decision from one captured packet and the text of its log prefix. */
 export function buildDecision(
   identity: FlowIdentity,
@@ -45,14 +50,16 @@ export function composeDecision(
   prefix: LogPrefix,
   flow: FlowAttribution,
   stamp: DecisionStamp,
+  source: DecisionSource = DECISION_SOURCE.log,
 ): FlowDecisionData {
+  const isProgramAccept = source === DECISION_SOURCE.program && prefix.verdict === VERDICT.accept;
   return {
     schemaVersion: DECISION_SCHEMA_VERSION,
     cellId: identity.cellId,
     runId: identity.runId,
     decisionId: stamp.decisionId,
     direction: directionOf(prefix.ruleRef),
-    ...OUTCOMES[prefix.verdict],
+    ...(isProgramAccept ? PROGRAM_ACCEPT : OUTCOMES[prefix.verdict]),
     ...present("nftRuleRef", prefix.ruleRef),
     ...present("srcAddr", flow.srcAddr),
     ...present("srcPort", flow.srcPort),

@@ -3,6 +3,7 @@
  *
  *   ruleset `log group N` ─▶ flow worker: packed records ─▶ FlowSession ─▶ CloudEvents
  *   connection tracker    ─▶      "              "
+ *   flow program (eBPF)   ─▶      "              "        accepted flows, where it is asked for
  *
  * ```ts ignore
  * const audit = await FlowAudit.start();
@@ -17,14 +18,16 @@
  */
 export * from "./accumulator.ts";
 export * from "./activation.ts";
-export type { ListenStep, WatchOrder } from "./audit_messages.ts";
+export type { ListenStep, ProgramsOrder, WatchAnswer, WatchOrder } from "./audit_messages.ts";
 export * from "./audit_shell.ts";
 export * from "./augment.ts";
 export * from "./decision.ts";
 export * from "./flow_key.ts";
+export * from "./flow_programs_shell.ts";
 export * from "./nflog_record.ts";
 export * from "./packet.ts";
 export * from "./prefix.ts";
+export * from "./program_counters.ts";
 export * from "./record.ts";
 export * from "./sequence.ts";
 export * from "./session.ts";

@@ -31,16 +31,21 @@ import {
 
 const IPV4_HEADER_BYTES = 20;
 const IPV6_HEADER_BYTES = 40;
-const EXTENSION_HEADERS_MAX = 16;
+/** Extension headers of one packet that are walked; after more it counts as cut. */
+export const EXTENSION_HEADERS_MAX = 16;
 
-const NEXT_HOP_BY_HOP = 0;
-const NEXT_ROUTING = 43;
-const NEXT_FRAGMENT = 44;
-const NEXT_AUTHENTICATION = 51;
-const NEXT_DESTINATION = 60;
-const NEXT_MOBILITY = 135;
-const NEXT_HIP = 139;
-const NEXT_SHIM6 = 140;
+/** IANA numbers of the IPv6 extension headers that are walked. */
+export const EXTENSION_HEADER = {
+  hopByHop: 0,
+  routing: 43,
+  fragment: 44,
+  authentication: 51,
+  destination: 60,
+  mobility: 135,
+  hip: 139,
+  shim6: 140,
+} as const;
+const EXTENSION_HEADERS: ReadonlySet<number> = new Set(Object.values(EXTENSION_HEADER));
 
 /** What a packet says of its flow; absent is what the captured bytes do not tell. */
 export interface FlowAttribution {
@@ -121,7 +126,7 @@ function writeIpv6(
       out[at + 2] = KEY_IS_CUT;
       return 6;
     }
-    const isLater = next === NEXT_FRAGMENT &&
+    const isLater = next === EXTENSION_HEADER.fragment &&
       (packet[cursor + 2] | packet[cursor + 3] & 0xf8) !== 0;
     const headerBytes = extensionBytes(next, packet[cursor + 1]);
     next = packet[cursor];
@@ -138,15 +143,13 @@ function writeIpv6(
 }
 
 function isExtension(next: number): boolean {
-  return next === NEXT_HOP_BY_HOP || next === NEXT_ROUTING || next === NEXT_FRAGMENT ||
-    next === NEXT_AUTHENTICATION || next === NEXT_DESTINATION || next === NEXT_MOBILITY ||
-    next === NEXT_HIP || next === NEXT_SHIM6;
+  return EXTENSION_HEADERS.has(next);
 }
 
 function extensionBytes(kind: number, lengthField: number): number {
-  if (kind === NEXT_FRAGMENT) return 8;
+  if (kind === EXTENSION_HEADER.fragment) return 8;
   // The authentication header counts in words of four bytes, less two; all others in eights.
-  return kind === NEXT_AUTHENTICATION ? (lengthField + 2) * 4 : (lengthField + 1) * 8;
+  return kind === EXTENSION_HEADER.authentication ? (lengthField + 2) * 4 : (lengthField + 1) * 8;
 }
 
 function writeTransport(

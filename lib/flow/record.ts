@@ -2,7 +2,7 @@
  * Flow facts as fixed-size records, so that the worker hands over hundreds with one transfer and
  * makes no object for any of them.
  *
- *   0 kind · 1 verdict · 2 close reason · 3 zero · 4 cell (u32) · 8 sequence (u32) ·
+ *   0 kind · 1 verdict · 2 close reason · 3 source · 4 cell (u32) · 8 sequence (u32) ·
  *   12 prefix number (u16) · 14 zero · 16 flow key (40) · 56 time (f64, ms since 1970) ·
  *   64 opened (f64) · 72 packets out · 80 bytes out · 88 packets in · 96 bytes in (f64 each)
  *
@@ -30,14 +30,23 @@ export const CLOSE_REASONS = ["closed", "expired", "teardown"] as const;
 /** Why a flow is closed. */
 export type CloseReason = (typeof CLOSE_REASONS)[number];
 
-/** What lost records, by its code: the packet log's socket, or the one of connection ends. */
-export const LOSS_CAUSES = ["overrun", "conntrack-overrun"] as const;
+/** Who told of a decision: the packet log, or a program in the kernel. */
+export const DECISION_SOURCE = { log: 0, program: 1 } as const;
+/** A value of {@link DECISION_SOURCE}. */
+export type DecisionSource = (typeof DECISION_SOURCE)[keyof typeof DECISION_SOURCE];
+
+/**
+ * What lost records, by its code: the packet log's socket, the one of connection ends, or the
+ * ring of the flow program.
+ */
+export const LOSS_CAUSES = ["overrun", "conntrack-overrun", "bpf-ring-full"] as const;
 /** What lost records. */
 export type LossCause = (typeof LOSS_CAUSES)[number];
 
 const KIND = 0;
 const VERDICT_AT = 1;
 const REASON = 2;
+const SOURCE = 3;
 const CELL = 4;
 const SEQUENCE = 8;
 const PREFIX = 12;
@@ -102,9 +111,11 @@ export class RecordWriter {
     prefix: number,
     verdict: VerdictCode,
     timeMs: number,
+    source: DecisionSource = DECISION_SOURCE.log,
   ): void {
     const at = this.#start(RECORD_KIND.decision, cell, timeMs);
     this.#bytes[at + VERDICT_AT] = verdict;
+    this.#bytes[at + SOURCE] = source;
     this.#view.setUint32(at + SEQUENCE, sequence, true);
     this.#view.setUint16(at + PREFIX, prefix, true);
   }
@@ -203,6 +214,10 @@ export class RecordReader {
   /** The verdict of a decision. */
   get verdict(): VerdictCode {
     return this.bytes[this.#at + VERDICT_AT] as VerdictCode;
+  }
+  /** Who told of a decision. */
+  get source(): DecisionSource {
+    return this.bytes[this.#at + SOURCE] as DecisionSource;
   }
   /** Why a flow closed. */
   get closeReason(): CloseReason {

@@ -218,7 +218,8 @@ export class FlowSession {
     const decisionId = nextId();
     const flow = attributionOfKey(reader.bytes, reader.keyAt);
     const observedAt = formatTimeMs(reader.timeMs);
-    const data = composeDecision(this.#context, prefix, flow, { decisionId, observedAt });
+    const stamp = { decisionId, observedAt };
+    const data = composeDecision(this.#context, prefix, flow, stamp, reader.source);
     this.#eventsEmitted += 1;
     return this.#event(EVENT_TYPES.flowDecision, decisionId, reader.timeMs, data);
   }
@@ -287,7 +288,7 @@ export class FlowSession {
     const cause = reader.lossCause;
     const lost = reader.counter(0);
     // Lost ends of flows are told, but are no decisions that the rules' counters know of.
-    if (cause === "overrun") this.#decisionsLost += lost;
+    if (cause !== "conntrack-overrun") this.#decisionsLost += lost;
     return this.#gapEvent({
       lost,
       sequenceLost: reader.counter(1),

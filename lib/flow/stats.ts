@@ -4,6 +4,8 @@
  * @module
  */
 
+import type { ProgramCounters } from "./program_counters.ts";
+
 /** Counters of one listener, from bind to close. */
 export interface FlowListenerStats {
   /** Datagrams received from the packet log. */
@@ -30,6 +32,8 @@ export interface FlowListenerStats {
   readonly conntrackOverruns: number;
   /** Ends that had to be told without waiting for their decision, the queue being full. */
   readonly closeQueueFull: number;
+  /** By rule, where a flow program told of accepted flows. */
+  readonly programs?: readonly ProgramCounters[];
 }
 
 /** Counters at the start. */

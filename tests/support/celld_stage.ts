@@ -20,6 +20,8 @@ import { REPOSITORY_ROOT } from "./subprocess.ts";
 const RUN_TIMEOUT_MS = 60_000;
 /** How long the kernel may take to let go of what nobody uses any more. */
 const SETTLE_MS = 15_000;
+/** What is kept of an output, about. */
+const TEXT_CHARS_MAX = 1024 * 1024;
 
 /** What a spec is made of, besides its id. */
 export interface SpecParts {
@@ -51,8 +53,8 @@ export interface StageRunOptions {
   readonly env?: Record<string, string>;
   /** Words before the program: `setpriv …`, `unshare -m …`. */
   readonly wrapper?: readonly string[];
-  /** Given on standard input; the input is empty where absent. */
-  readonly stdin?: string;
+  /** `open`: celld is given {@link StageRun.input}. @default {an empty input} */
+  readonly stdin?: "open";
   readonly runtimeDir?: string;
   readonly stateDir?: string;
 }
@@ -74,6 +76,10 @@ export interface StageRun {
   readonly ended: Promise<StageOutcome>;
   /** The events so far. */
   events(): CloudEvent[];
+  /** The output so far. */
+  stdout(): string;
+  /** Where it was asked for. */
+  readonly input: WritableStreamDefaultWriter<Uint8Array> | undefined;
 }
 
 /** See the module. */
@@ -92,6 +98,7 @@ export class Stage implements AsyncDisposable {
       runtimeDir: `${base}/run`,
       stateDir: `${base}/state`,
       nflogGroup: 100,
+      flowBackend: "nflog",
       ipv4Pool: "10.213.0.0/16",
       ipv6Pool: "fdce:11d0::/112",
       cgroupParent: `celld-test-${Deno.pid}-${base.slice(-6).toLowerCase()}`,
@@ -118,8 +125,15 @@ export class Stage implements AsyncDisposable {
   }
 
   /** What came and what went since {@link Stage.remember}. */
-  async differences(): Promise<string[]> {
-    return await settleInventory(this.#before!, () => this.#take(), SETTLE_MS);
+  async differences(timeoutMs = SETTLE_MS): Promise<string[]> {
+    return await settleInventory(this.#before!, () => this.#take(), timeoutMs);
+  }
+
+  /** The cgroups of the cells whose spec has this id, in every hierarchy. */
+  cgroupsOf(specId: string): string[] {
+    const { cgroupParent } = this.settings;
+    return takeInventory({ parts: ["cgroups"] }).cgroups
+      .filter((path) => path.includes(`/${cgroupParent}/${specId}-`));
   }
 
   /** Starts `celld run` with a spec. */
@@ -142,12 +156,19 @@ export class Stage implements AsyncDisposable {
     const child = this.lab.spawnInHost(command!, {
       args,
       env: { DENO_NO_UPDATE_CHECK: "1", NO_COLOR: "1", ...options.env },
-      stdin: options.stdin === undefined ? "null" : "piped",
+      stdin: options.stdin === "open" ? "piped" : "null",
       stdout: "piped",
       stderr: "piped",
     });
+    const [stdout, stderr] = [new Printed(child.stdout), new Printed(child.stderr)];
     const events = () => readEvents(eventsPath);
-    return { child, ended: outcomeOf(child, options.stdin, events), events };
+    return {
+      child,
+      ended: outcomeOf(child, stdout, stderr, events),
+      events,
+      stdout: () => stdout.text,
+      input: options.stdin === "open" ? child.stdin.getWriter() : undefined,
+    };
   }
 
   /** As {@link Stage.start}, to its end. */
@@ -183,37 +204,47 @@ export async function until(condition: () => boolean, what: string): Promise<voi
   }
 }
 
+/** What a program prints, as it comes. */
+class Printed {
+  readonly #decoder = new TextDecoder();
+  readonly ended: Promise<void>;
+  text = "";
+  sizeBytes = 0;
+
+  constructor(stream: ReadableStream<Uint8Array>) {
+    this.ended = this.#read(stream);
+  }
+
+  async #read(stream: ReadableStream<Uint8Array>): Promise<void> {
+    for await (const chunk of stream) {
+      this.sizeBytes += chunk.length;
+      // What is compared is short; what is long is counted.
+      if (this.text.length < TEXT_CHARS_MAX) {
+        this.text += this.#decoder.decode(chunk, { stream: true });
+      }
+    }
+  }
+}
+
 async function outcomeOf(
   child: Deno.ChildProcess,
-  stdin: string | undefined,
+  stdout: Printed,
+  stderr: Printed,
   events: () => CloudEvent[],
 ): Promise<StageOutcome> {
   const timer = setTimeout(() => child.kill("SIGKILL"), RUN_TIMEOUT_MS);
   try {
-    const [output] = await Promise.all([child.output(), feed(child, stdin)]);
-    const decoder = new TextDecoder();
+    const [status] = await Promise.all([child.status, stdout.ended, stderr.ended]);
     return {
-      code: output.code,
-      signal: output.signal,
-      stdout: decoder.decode(output.stdout),
-      stdoutBytes: output.stdout.length,
-      stderr: decoder.decode(output.stderr),
+      code: status.code,
+      signal: status.signal,
+      stdout: stdout.text,
+      stdoutBytes: stdout.sizeBytes,
+      stderr: stderr.text,
       events: events(),
     };
   } finally {
     clearTimeout(timer);
-  }
-}
-
-async function feed(child: Deno.ChildProcess, text: string | undefined): Promise<void> {
-  if (text === undefined) return;
-  const writer = child.stdin.getWriter();
-  try {
-    await writer.write(new TextEncoder().encode(text));
-    await writer.close();
-  } catch (error) {
-    // A program may end without reading its input; its exit code tells the story.
-    if (!(error instanceof Deno.errors.BrokenPipe)) throw error;
   }
 }
 

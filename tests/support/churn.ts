@@ -7,6 +7,7 @@
  *
  * @module
  */
+import { bindNflogGroup, NetlinkConn, withNetns } from "#ffi/mod.ts";
 import { type LifecycleStep, readCellSpec } from "#lib/cell/mod.ts";
 import { HostClient } from "#lib/cell/mod_shell.ts";
 import { CellHost } from "#lib/daemon/cell_host.ts";
@@ -52,6 +53,18 @@ async function throughStep<T>(
   return result;
 }
 
+function takeGroup({ netnsFd, group }: { netnsFd: number; group: number }): NetlinkConn {
+  const conn = withNetns(netnsFd, () => NetlinkConn.open("netfilter"));
+  bindNflogGroup(conn, {
+    group,
+    copyRangeBytes: 128,
+    timeoutCentis: 1,
+    queueThreshold: 32,
+    bufferBytes: 65536,
+  });
+  return conn;
+}
+
 function wrapPorts(): void {
   const { request } = HostClient.prototype;
   HostClient.prototype.request = function (operation, asks) {
@@ -62,7 +75,10 @@ function wrapPorts(): void {
   const { watch } = FlowAudit.prototype;
   FlowAudit.prototype.watch = function (order) {
     const entry = [...orders.values()].find(({ run }) => run.index === order.cell);
-    return throughStep(entry?.order.cellId, "listener", () => watch.call(this, order));
+    return throughStep(entry?.order.cellId, "listener", async () => {
+      using _other = entry?.order.takeGroup === true ? takeGroup(order) : undefined;
+      await watch.call(this, order);
+    });
   };
 }
 

@@ -26,6 +26,8 @@ export interface ChurnOrder {
   readonly stopOnOutput?: boolean;
   /** Makes a step fail. */
   readonly fault?: ChurnFault;
+  /** Somebody else has the log group of the cell's namespace before the listener asks for it. */
+  readonly takeGroup?: boolean;
 }
 
 /** How a cell ended. */

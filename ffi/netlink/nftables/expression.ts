@@ -11,6 +11,7 @@
  *
  * @module
  */
+import { encodeUtf8 } from "#lib/base/mod.ts";
 import { align4, type AttributeWriter } from "../attribute.ts";
 import { encodeValue, IPPROTO, NFPROTO, NFT_FIELDS } from "./field.ts";
 import type {
@@ -62,6 +63,8 @@ const REJECTS: Readonly<Record<NftReject, readonly [number, number]>> = {
   "icmpx admin-prohibited": [2, 3],
 };
 
+/** `NFT_META_MARK`. */
+const NFT_META_MARK = 3;
 /** The longest log prefix in bytes, without its NUL (`NF_LOG_PREFIXLEN`). */
 const LOG_PREFIX_BYTES_MAX = 127;
 
@@ -114,6 +117,8 @@ class ExpressionWriter {
         return this.#expression("counter", () => {});
       case "log":
         return this.#log(statement);
+      case "mark":
+        return this.#mark(statement.value);
       case "reject":
         return this.#reject(statement.with);
       case "verdict":
@@ -193,7 +198,7 @@ class ExpressionWriter {
 
   #log(statement: Extract<NftStatement, { kind: "log" }>): void {
     const { group, prefix } = statement;
-    if (new TextEncoder().encode(prefix).length > LOG_PREFIX_BYTES_MAX) {
+    if (encodeUtf8(prefix).length > LOG_PREFIX_BYTES_MAX) {
       throw new RangeError(
         `Cannot log with prefix ${
           JSON.stringify(prefix)
@@ -201,6 +206,19 @@ class ExpressionWriter {
       );
     }
     this.#expression("log", (writer) => writer.string(2, prefix).be16(1, group));
+  }
+
+  #mark(value: number): void {
+    if (!Number.isInteger(value) || value < 0 || value > 0xffff_ffff) {
+      throw new RangeError(`Cannot mark with ${value}: want an unsigned number of 32 bits`);
+    }
+    const hostOrder = new Uint8Array(4);
+    new DataView(hostOrder.buffer).setUint32(0, value, true);
+    this.#expression("immediate", (writer) => {
+      writer.be32(1, NFT_REG_1);
+      writer.nest(2, () => writer.bytes(NFTA_DATA_VALUE, hostOrder));
+    });
+    this.#expression("meta", (writer) => writer.be32(2, NFT_META_MARK).be32(3, NFT_REG_1));
   }
 
   #reject(how: NftReject): void {

@@ -10,7 +10,7 @@
  *
  * @module
  */
-import { ipToBytes, parseCidr } from "#lib/base/mod.ts";
+import { encodeUtf8, ipToBytes, parseCidr } from "#lib/base/mod.ts";
 import { align4 } from "../attribute.ts";
 import type { NftField } from "./ruleset.ts";
 
@@ -207,7 +207,7 @@ function encodeNumber(field: NftField, value: string | number): Uint8Array<Array
 }
 
 function encodeInterfaceName(field: NftField, value: string | number): Uint8Array<ArrayBuffer> {
-  const encoded = new TextEncoder().encode(String(value));
+  const encoded = encodeUtf8(String(value));
   const isName = typeof value === "string" && encoded.length > 0 &&
     encoded.length < IFNAME_BYTES && !/[\0/\s*]/.test(value);
   if (!isName) throw notAValue(field, value);

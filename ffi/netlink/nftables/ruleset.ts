@@ -78,6 +78,8 @@ export type NftStatement =
   | { readonly kind: "counter" }
   /** `log prefix "…" group N`; `prefix` is at most 127 bytes. */
   | { readonly kind: "log"; readonly group: number; readonly prefix: string }
+  /** `meta mark set N`: a number that goes with the packet, in this network namespace only. */
+  | { readonly kind: "mark"; readonly value: number }
   | { readonly kind: "reject"; readonly with: NftReject }
   | { readonly kind: "verdict"; readonly verdict: "accept" | "drop" | "return" }
   | { readonly kind: "jump" | "goto"; readonly chain: string }

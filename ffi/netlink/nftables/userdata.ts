@@ -9,6 +9,7 @@
  *
  * @module
  */
+import { encodeUtf8 } from "#lib/base/mod.ts";
 import { DATA_TYPE_INTEGER, NFT_FIELDS } from "./field.ts";
 import type { NftField } from "./ruleset.ts";
 
@@ -45,7 +46,7 @@ function word(type: number, value: number): number[] {
 
 /** The user data of a rule with a comment. Throws `RangeError` when it is too long. */
 export function encodeRuleComment(comment: string): Uint8Array<ArrayBuffer> {
-  const encoded = new TextEncoder().encode(comment);
+  const encoded = encodeUtf8(comment);
   if (encoded.length > COMMENT_BYTES_MAX || comment.includes("\0")) {
     throw new RangeError(
       `Cannot keep comment ${JSON.stringify(comment)}: want at most ${COMMENT_BYTES_MAX} bytes`,

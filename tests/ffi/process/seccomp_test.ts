@@ -96,6 +96,27 @@ for (const arch of ARCHES) {
     }
   });
 
+  Deno.test(`${arch}: internet sockets of the protocols that a policy speaks of`, () => {
+    const socket = (...args: number[]) => judge(arch, "socket", args);
+    for (const family of [2, 10]) {
+      for (const protocol of [0, 1, 6, 17, 58, 262]) {
+        assertEquals(socket(family, 1, protocol), SECCOMP_RET.ALLOW);
+      }
+      for (const protocol of [2, 33, 41, 47, 132, 136, 255]) {
+        const expected = SECCOMP_RET.ERRNO | ERRNO.EPROTONOSUPPORT;
+        assertEquals(socket(family, 1, protocol), expected, `${family} ${protocol}`);
+      }
+    }
+  });
+
+  Deno.test(`${arch}: space is not reserved ahead of writing`, () => {
+    const unsupported = SECCOMP_RET.ERRNO | ERRNO.EOPNOTSUPP;
+    assertEquals(judge(arch, "fallocate", [1, 1]), unsupported);
+    for (const request of [0x4030_5828, 0x4030_582a, 0x4030_5839]) {
+      assertEquals(judge(arch, "ioctl", [1, request]), unsupported);
+    }
+  });
+
   Deno.test(`${arch}: files and pipes may be made, device nodes may not`, () => {
     for (const type of [0, 0o100000, 0o010000, 0o140000]) {
       assertEquals(judge(arch, "mknodat", [0, 0, type | 0o644]), SECCOMP_RET.ALLOW);

@@ -54,6 +54,7 @@ export function goldenCellTable(name: string): NftTable {
     hostAddresses: ["127.0.0.1", "192.168.1.5", "2001:db8:ffff::5"],
     pools: NETWORK_POOLS_DEFAULT,
     linkAddresses: [plan.hostIpv4, plan.hostIpv6],
+    cellAddresses: [plan.cellIpv4, plan.cellIpv6],
   });
 }
 

@@ -210,7 +210,7 @@ function launchInView(spec: CellSpec, directory: string): string[] {
     workingDirectory: run.workingDirectory ?? "/",
     hostname: "view",
     netns: stack.use(createNetns()),
-    cgroupProcs: [],
+    cgroupTasks: [],
     mountSteps: planView(spec, hostFacts(`${directory}/root`)),
     // Inside of the user namespace, where there is one.
     uid: root ? 0 : UID,

@@ -95,6 +95,7 @@ export class FlowLab implements AsyncDisposable {
       cellId: "flow-test",
       nflogGroup: GROUP,
       linkAddresses: [PEER],
+      cellAddresses: [],
       hostAddresses: [],
       pools: { ipv4: "198.51.100.0/24", ipv6: "fdce:11d0::/112" },
     });

@@ -65,7 +65,7 @@ function hierarchiesWith(path: string): string[] {
 function start(cgroup: Cgroup, script: string): TestWorkload {
   return new TestWorkload(script, {
     ...(cgroup.v2 === undefined ? {} : { cgroup: cgroup.v2 }),
-    cgroupProcs: cgroup.v1Procs,
+    cgroupTasks: cgroup.v1Tasks,
   });
 }
 

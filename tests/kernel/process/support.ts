@@ -77,7 +77,7 @@ export class TestWorkload implements Disposable {
       workingDirectory: "/",
       hostname: "cell",
       netns,
-      cgroupProcs: [],
+      cgroupTasks: [],
       mountSteps: PROC_STEPS,
       uid: TEST_UID,
       gid: TEST_UID,

@@ -5,7 +5,15 @@
  */
 import { assert, assertEquals } from "@std/assert";
 import fc from "fast-check";
-import { ByteReader, ByteWriter, concatBytes, fromHex, sameBytes, toHex } from "#lib/base/mod.ts";
+import {
+  ByteReader,
+  ByteWriter,
+  concatBytes,
+  encodeUtf8,
+  fromHex,
+  sameBytes,
+  toHex,
+} from "#lib/base/mod.ts";
 
 Deno.test("bytes survive hexadecimal text, in either case", () => {
   fc.assert(fc.property(fc.uint8Array(), (bytes) => {
@@ -40,4 +48,11 @@ Deno.test("sameBytes() compares length and content", () => {
   const bytes = new Uint8Array([1, 2]);
   assert(sameBytes(bytes, new Uint8Array([1, 2])));
   assert(!sameBytes(bytes, new Uint8Array([1, 3])) && !sameBytes(bytes, new Uint8Array([1])));
+});
+
+Deno.test("encodeUtf8() gives what the runtime's encoder gives, for any text", () => {
+  fc.assert(fc.property(fc.string({ unit: "binary" }), (text) => {
+    assertEquals(encodeUtf8(text), new TextEncoder().encode(text));
+  }));
+  assertEquals(encodeUtf8("\ud800a"), new TextEncoder().encode("\ud800a"));
 });

@@ -58,9 +58,25 @@ Deno.test("cellTable() asks exact rules, then guards, then wide rules, then refu
   assertEquals(order.at(-1), output.rules.length - 1);
 });
 
-Deno.test("cellTable() writes no guards where every rule is exact", () => {
+Deno.test("cellTable() guards no destinations where every rule is exact", () => {
   const output = chainOf(goldenCellTable("exact"), "output");
-  assertEquals(firstWith(output, "egress-guard"), -1);
+  const guards = textOf(output).filter((line) => line.includes("egress-guard"));
+  assertEquals(guards.filter((line) => line.includes("daddr")), []);
+});
+
+Deno.test("cellTable() asks for the cell's own source before any rule, in both families", () => {
+  for (const name of ["exact", "wide", "audit"]) {
+    const output = chainOf(goldenCellTable(name), "output");
+    const order = [
+      "housekeeping",
+      "ip saddr != 10.213.0.3 counter goto egress_guard",
+      "ip6 saddr != fdce:11d0::3 counter goto egress_guard",
+      "egress[0] matched",
+    ].map((part) => firstWith(output, part));
+    assert(!order.includes(-1), `${name}: ${order}`);
+    assertEquals(order, [...order].sort((a, b) => a - b));
+  }
+  assertEquals(firstWith(chainOf(goldenCellTable("closed"), "output"), "saddr"), -1);
 });
 
 Deno.test("cellTable() keeps guards of both families in audit mode, and allows the rest", () => {
@@ -117,6 +133,7 @@ function tableOf(given: unknown): { table: NftTable; rules: number } {
     hostAddresses: ["192.168.1.5"],
     pools: NETWORK_POOLS_DEFAULT,
     linkAddresses: ["10.213.0.2"],
+    cellAddresses: ["10.213.0.3", "fdce:11d0::3"],
   });
   return { table, rules: spec.authority.egressRules.length + spec.authority.ingress.length };
 }

@@ -13,6 +13,8 @@ const GOOD: HostFacts = {
   netns: OK,
   nftables: OK,
   nflog: OK,
+  flowPrograms: OK,
+  flowProgramsWanted: false,
   conntrackAccounting: OK,
   veth: OK,
   userNamespace: OK,

@@ -7,6 +7,7 @@
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { DatabaseSync } from "node:sqlite";
 import { Prng } from "#lib/base/mod.ts";
+import type { CloudEvent } from "#lib/events/mod.ts";
 import {
   LogDamagedError,
   LogMissingError,
@@ -54,20 +55,44 @@ const freed: Build = async (folder) => {
 /** A copy into the database that a reader has cut short: pages are old or new. */
 const copying: Build = async (folder) => {
   const path = await closed(`${folder}/live`);
+  return await cutShort(path, folder, [someEvent("before the reader")]);
+};
+
+/** The same, where a page past the old end is copied and one before it is not: that is a hole. */
+const holes: Build = async (folder) => {
+  // How many events fill the leaf up to there is SQLite's affair, so look for it.
+  for (let count = 1; count < 20; count++) {
+    const inner = `${folder}/${count}`;
+    const path = await closed(`${inner}/live`);
+    const leaf = Array.from({ length: count }, (_, index) => someEvent(`leaf${index}`, 500));
+    const copy = await cutShort(path, inner, [...leaf, someEvent("wide", 9000)]);
+    if (hasHole(Deno.readFileSync(copy))) return copy;
+  }
+  throw new Error("Cannot make a hole: SQLite fills its pages in another order than it did");
+};
+
+function hasHole(bytes: Uint8Array): boolean {
+  for (let at = 0; at < bytes.length; at += 4096) {
+    if (bytes.subarray(at, at + 4096).every((byte) => byte === 0)) return true;
+  }
+  return false;
+}
+
+/** Appends, lets a reader begin, appends more, and closes: the reader allows half of the copy. */
+async function cutShort(path: string, folder: string, before: CloudEvent[]): Promise<string> {
   const log = await openSqliteLog(path);
-  await log.append([someEvent("before the reader")]);
+  for (const event of before) await log.append([event]);
   const reader = new DatabaseSync(path, { readOnly: true });
   reader.exec("BEGIN");
   reader.prepare("SELECT count(*) FROM events").get();
   await log.append(someEvents("after", 3));
-  // Closing tries to copy; the reader allows it for the first commit only.
   await log.close();
-  copyFolder(`${folder}/live`, `${folder}/copy`);
+  copyFolder(path.slice(0, path.lastIndexOf("/")), `${folder}/copy`);
   reader.close();
   return `${folder}/copy/events.db`;
-};
+}
 
-const STATES = { closed, pending, freed, copying };
+const STATES = { closed, pending, freed, copying, holes };
 
 for (const [state, build] of Object.entries(STATES)) {
   Deno.test(`verifyLog() finds a flipped byte anywhere in a log (${state})`, () =>
@@ -121,6 +146,19 @@ for (const [state, build] of Object.entries(STATES)) {
         Deno.writeFileSync(file, bytes);
       }
       assert((await verifyLog(path)).isIntact);
+    }));
+}
+
+for (const [state, build] of Object.entries(STATES)) {
+  Deno.test(`a log that was left ${state} is opened, appended to and intact again`, () =>
+    withFolder(async (folder) => {
+      const path = await build(folder);
+      const log = await openSqliteLog(path);
+      const last = await log.lastSeq();
+      assertEquals(await log.append([someEvent("next")]), [last + 1]);
+      await log.close();
+      const report = await verifyLog(path);
+      assertEquals([report.problems, report.notes, report.lastSeq], [[], [], last + 1]);
     }));
 }
 
