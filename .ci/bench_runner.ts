@@ -14,7 +14,9 @@ import { parseArgs } from "@std/cli";
 import { listFiles, REPOSITORY } from "./files.ts";
 
 async function main(args: readonly string[]): Promise<number> {
-  const { _: paths, full } = parseArgs(args, { boolean: ["full"] });
+  // A task hands on the `--` that stands before its own flags.
+  const flags = args.filter((arg) => arg !== "--");
+  const { _: paths, full } = parseArgs(flags, { boolean: ["full"] });
   const files = listFiles(paths.length === 0 ? ["bench"] : paths)
     .filter((path) => path.endsWith("_bench.ts"));
   if (files.length === 0) {

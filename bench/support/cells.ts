@@ -32,9 +32,17 @@ export interface BenchCellOptions {
   readonly onOutput?: (chunk: Uint8Array) => void;
 }
 
-/** The spec of a bench's cell: one rule, the network of the ground, everything else default. */
+/** The spec of a bench's cell: two rules, the network of the ground, the rest as it comes. */
 export function benchSpec(argv: readonly string[], env: Record<string, string> = {}): CellSpec {
-  return readCellSpec({
+  return readCellSpec(benchSpecDocument(argv, env));
+}
+
+/** The same as a document. */
+export function benchSpecDocument(
+  argv: readonly string[],
+  env: Record<string, string> = {},
+): Record<string, unknown> {
+  return {
     apiVersion: "cellos.io/v1",
     kind: "ExecutionCell",
     spec: {
@@ -53,7 +61,7 @@ export function benchSpec(argv: readonly string[], env: Record<string, string> =
         limits: { memoryMaxBytes: 256 * 1024 * 1024, pidsMax: 64 },
       },
     },
-  });
+  };
 }
 
 /** Where a bench's settings point. */

@@ -25,7 +25,9 @@ export function printWords(heading: readonly string[], rows: readonly (readonly 
     Math.max(name.length, ...rows.map((row) => row[column]?.length ?? 0))
   );
   for (const row of [heading, ...rows]) {
-    console.log("  " + widths.map((width, at) => (row[at] ?? "").padEnd(width)).join("  ").trimEnd());
+    console.log(
+      "  " + widths.map((width, at) => (row[at] ?? "").padEnd(width)).join("  ").trimEnd(),
+    );
   }
 }
 

@@ -1,4 +1,4 @@
-import { onGround, GROUND_DIR } from "./ground.ts";
+import { GROUND_DIR, onGround } from "./ground.ts";
 import { BenchHost, benchSpec } from "./cells.ts";
 import { monotonicMs, readFirstInstruction, writeFirstInstruction } from "./first_instruction.ts";
 import { quantile } from "./table.ts";
@@ -15,7 +15,17 @@ await onGround(async (ground) => {
     const t2 = monotonicMs();
     if (exitCode !== 0) console.log("exit", exitCode);
     const t1 = readFirstInstruction(output);
-    if (i > 5) { a.push(t1 - t0); b.push(t2 - t1); }
+    if (i > 5) {
+      a.push(t1 - t0);
+      b.push(t2 - t1);
+    }
   }
-  console.log("start", quantile(a, .5), quantile(a, .99), "teardown", quantile(b, .5), quantile(b, .99));
+  console.log(
+    "start",
+    quantile(a, .5),
+    quantile(a, .99),
+    "teardown",
+    quantile(b, .5),
+    quantile(b, .99),
+  );
 });

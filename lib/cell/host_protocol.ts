@@ -44,6 +44,31 @@ export interface CellOrder {
   readonly secrets: Readonly<Record<string, string>>;
   /** Descriptor number for the workload's standard input; -1 for an empty one. */
   readonly stdinFd: number;
+  /** It outlives its celld, which writes down what another needs to go on with it. */
+  readonly isServed?: boolean;
+}
+
+/** A served cell that runs on though its celld is gone. */
+export interface AdoptableCell {
+  readonly cellId: string;
+  readonly runId: string;
+  readonly spec: CellSpec;
+}
+
+/** What the worker knows of a cell that it has taken over. */
+export interface AdoptedCell extends AdoptableCell {
+  readonly index: number;
+  /** Of its init. */
+  readonly pid: number;
+  /** Valid in every thread of the process. */
+  readonly netnsFd: number;
+  /** Of its directory in v2; absent without v2. */
+  readonly cgroupFd?: number;
+  /** When its lease was taken, milliseconds since 1970. */
+  readonly bornAtMs: number;
+  /** When its program was launched. */
+  readonly launchedAtMs: number;
+  readonly acceptsToldBy: "log" | "marks";
 }
 
 /** Requests by operation: what is asked, what is answered. */
@@ -51,6 +76,7 @@ export interface HostRequests {
   configure: { asks: HostSettings; answers: null };
   recover: { asks: null; answers: RecoveredCells };
   open: { asks: CellOrder; answers: null };
+  adopt: { asks: { cellId: string }; answers: AdoptedCell };
   step: { asks: StepOrder; answers: StepFacts };
   undo: { asks: { cellId: string; step: HostStep }; answers: null };
   signal: { asks: { cellId: string; signal: number }; answers: null };
@@ -70,6 +96,12 @@ export interface RecoveredCells {
   readonly removed: readonly string[];
   /** Cells that something is left of still; the next start tries again. */
   readonly failed: readonly { readonly cellId: string; readonly reason: string }[];
+  /** Served cells that run on; nothing of them was touched. */
+  readonly adoptable: readonly AdoptableCell[];
+  /** Served cells that had ended; what is kept of them is in the directory of the ended. */
+  readonly ended: readonly string[];
+  /** Served cells that had not been started; nothing is left of them. */
+  readonly unmade: readonly string[];
 }
 
 /** A step to be done. */

@@ -59,7 +59,8 @@ export class OutputFollower implements Disposable {
   /** Gives old blocks back, whether or not somebody reads. Call it when the file has changed. */
   trim(): void {
     const { size, blocks } = Deno.statSync(this.#path);
-    this.#offset = Math.min(this.#offset, size);
+    // Truncated, and perhaps written to since: what is there now is new.
+    if (size < this.#offset) this.#offset = 0;
     const end = Math.floor(Math.max(size - this.#keepBytes, 0) / HOLE_STEP_BYTES) * HOLE_STEP_BYTES;
     this.#holeEnd = Math.min(this.#holeEnd, end);
     const takenBytes = (blocks ?? 0) * BLOCK_BYTES;

@@ -10,6 +10,8 @@
  * <runtime>/cells/<id>/lease   the index
  * <runtime>/cells/<id>/exit    written by the cell's init
  * <runtime>/cells/<id>/stdout, stderr, root/, secrets/
+ * <runtime>/cells/<id>/record.json   of a served cell: what another celld goes on with
+ * <runtime>/ended/<id>/        what is kept of a served cell after its end
  * <runtime>/last-lease         the index given last
  * <runtime>/host.json          what was changed on the host, to be put back
  * ```
@@ -28,6 +30,10 @@ export interface CellPaths {
   /** Mount point of the view, used only inside the cell's own mount namespace. */
   readonly root: string;
   readonly secrets: string;
+  /** Of a served cell; see `adopt.ts`. */
+  readonly record: string;
+  /** Of an ended one: how it ended. */
+  readonly end: string;
 }
 
 /** Paths that all cells of a runtime directory share. */
@@ -36,6 +42,7 @@ export interface RuntimePaths {
   readonly lock: string;
   readonly leases: string;
   readonly cells: string;
+  readonly ended: string;
   readonly hostState: string;
   readonly lastLease: string;
 }
@@ -47,6 +54,7 @@ export function runtimePaths(runtimeDir: string): RuntimePaths {
     lock: `${runtimeDir}/lock`,
     leases: `${runtimeDir}/leases`,
     cells: `${runtimeDir}/cells`,
+    ended: `${runtimeDir}/ended`,
     hostState: `${runtimeDir}/host.json`,
     lastLease: `${runtimeDir}/last-lease`,
   };
@@ -54,7 +62,15 @@ export function runtimePaths(runtimeDir: string): RuntimePaths {
 
 /** The paths of one cell under `runtimeDir`. */
 export function cellPaths(runtimeDir: string, cellId: string): CellPaths {
-  const directory = `${runtimeDir}/cells/${cellId}`;
+  return pathsIn(`${runtimeDir}/cells/${cellId}`);
+}
+
+/** The paths of what is kept of an ended cell. */
+export function endedPaths(runtimeDir: string, cellId: string): CellPaths {
+  return pathsIn(`${runtimeDir}/ended/${cellId}`);
+}
+
+function pathsIn(directory: string): CellPaths {
   return {
     directory,
     lock: `${directory}/lock`,
@@ -64,6 +80,8 @@ export function cellPaths(runtimeDir: string, cellId: string): CellPaths {
     stderr: `${directory}/stderr`,
     root: `${directory}/root`,
     secrets: `${directory}/secrets`,
+    record: `${directory}/record.json`,
+    end: `${directory}/end.json`,
   };
 }
 

@@ -176,7 +176,10 @@ export class ProcessShell {
     this.#options.watcher.unwatch(this.#tags[0]!);
     // No record: the init died first; its end is told by the pidfd.
     const errno = new DataView(bytes.buffer).getUint32(0, true);
-    if (count === bytes.length && errno === 0) this.#options.notices.started();
+    if (count !== bytes.length || errno !== 0) return;
+    this.#options.notices.started();
+    // What it wrote before its files were watched told nobody.
+    if (!this.#hasEnded) this.#followers.forEach((followed) => this.#pump(followed));
   }
 
   #onExit(): void {

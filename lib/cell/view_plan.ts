@@ -89,6 +89,12 @@ const OLD_ROOT = "/run/.host";
 /** The steps that make the view of a cell. Throws {@link ViewError}. */
 export function planView(spec: CellSpec, facts: ViewFacts): MountStep[] {
   if (spec.run === undefined) throw new ViewError("Cannot plan the view: the spec has no run");
+  const { rootfs } = spec.run;
+  if (rootfs !== undefined && facts.inspectRoot("/")?.kind !== "directory") {
+    throw new ViewError(
+      `Cannot plan the view: there is no directory ${JSON.stringify(rootfs)} on the host`,
+    );
+  }
   return new ViewPlanner(spec.run, facts).steps();
 }
 

@@ -90,7 +90,7 @@ function renderSpecProblems(problems: readonly SpecProblemText[], paint: Paint):
     `  ${paint("strong", harmless(path))}`,
     `    found   ${harmless(found)}`,
     `    wanted  ${harmless(wanted)}`,
-    ...(suggestion === undefined ? [] : [`    did you mean ${harmless(suggestion)}?`]),
+    ...(suggestion === undefined ? [] : [`    ${harmless(suggestion)}`]),
   ]);
   const head = `${paint("bad", "celld:")} The spec has ${count}; nothing was started`;
   return `${[head, ...lines].join("\n")}\n`;

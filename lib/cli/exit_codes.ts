@@ -19,7 +19,7 @@ export interface SpecProblemText {
   readonly found: string;
   /** What may stand there. */
   readonly wanted: string;
-  /** What was probably meant. */
+  /** What was probably meant, as a phrase: `did you mean "port"?`. */
   readonly suggestion?: string;
 }
 

@@ -166,7 +166,10 @@ export class CellHost {
     if (cellId === undefined || runId === undefined) return;
     const key = `${cellId}/${runId}`;
     const lost = this.#lost.get(key) ?? { cellId, runId, count: 0 };
-    if (this.#lost.size === 0) this.stopAll();
+    if (this.#lost.size === 0) {
+      this.#options.onWarning("Cannot record any more, the log has refused too long: stopping");
+      this.stopAll();
+    }
     lost.count += 1;
     this.#lost.set(key, lost);
   }

@@ -318,6 +318,12 @@ export class CellRun {
     // A dead host worker says "lost" for a cell that has told its end already.
     if (this.#exit !== undefined) return;
     if (this.#options.host.isGone) this.#killUnwatched();
+    if (exit.skippedBytes > 0) {
+      this.#options.onWarning(
+        `Cannot show all output of cell ${JSON.stringify(this.#options.cellId)}: ` +
+          `${exit.skippedBytes} bytes came faster than they were read`,
+      );
+    }
     this.#exit = classifyExit({
       record: exit.record,
       oomKills: exit.oomKills,

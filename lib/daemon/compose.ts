@@ -85,6 +85,7 @@ async function showPolicy(
     hostAddresses: Deno.networkInterfaces().map(({ address }) => address),
     linkAddresses: [plan.hostIpv4, plan.hostIpv6],
     cellAddresses: [plan.cellIpv4, plan.cellIpv6],
+    acceptsToldBy: settings.flowBackend === "ebpf" ? "marks" : "log",
   });
   const view = {
     cellId: spec.id,

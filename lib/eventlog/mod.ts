@@ -20,6 +20,7 @@
  *
  * @module
  */
+export * from "./jetstream_status.ts";
 export * from "./log.ts";
 export * from "./memory_adapter.ts";
 export * from "./sqlite_adapter.ts";

@@ -113,6 +113,8 @@ export interface SpoolHead {
   readonly index: number;
   /** Events that did not fit since the last frame. */
   readonly lost: number;
+  /** Index of the frame that will tell of them: where it exists, they were told. */
+  readonly lostIndex: number;
   /** When the first and the last of them came, milliseconds since 1970; 0 where there are none. */
   readonly lostFromMs: number;
   /** See `lostFromMs`. */
@@ -153,6 +155,7 @@ function decodeSlot(bytes: Uint8Array): SpoolHead | undefined {
       head.position,
       head.index,
       head.lost,
+      head.lostIndex,
       head.lostFromMs,
       head.lostToMs,
     ];
@@ -165,47 +168,74 @@ function decodeSlot(bytes: Uint8Array): SpoolHead | undefined {
   }
 }
 
+/** A frame's place in the ring, as far as it is needed to read it again. */
+export interface SpoolEntry {
+  /** `hole` where damage has cost frames: there is nothing to read. */
+  readonly kind: "event" | "gap" | "hole";
+  /** Position of its first byte. */
+  readonly position: number;
+  /** Position after it. */
+  readonly endPosition: number;
+  /** Its index; of a hole the last one that is missing. */
+  readonly index: number;
+  /** Events that it tells as lost; 0 for an event. */
+  readonly lost: number;
+}
+
 /** What a scan of the ring found. */
 export interface SpoolScan {
+  /** Everything that is left to be stored elsewhere, in order. */
+  readonly entries: readonly SpoolEntry[];
   /** Position after the last frame. */
   readonly position: number;
   /** Index of the next frame. */
   readonly index: number;
-  /** Frames with an event. */
-  readonly events: number;
-  /** Events that the frames with a gap tell of. */
-  readonly gapLost: number;
-  /** Frames that damage has cost: holes in the indexes. */
-  readonly damaged: number;
 }
 
-/** Finds the end of what was written, from the head on, in the whole ring's bytes. */
+/** Finds what was written from the head on, in the whole ring's bytes. */
 export function scanRing(ring: Uint8Array<ArrayBuffer>, head: SpoolHead): SpoolScan {
+  const entries: SpoolEntry[] = [];
   let { position, index } = head;
-  let events = 0;
-  let gapLost = 0;
-  let damaged = 0;
   const end = head.position + ring.length;
   while (position < end) {
     const found = findFrame(ring, position, end);
     if (found === undefined) break;
     const { frame, nextPosition } = found;
-    damaged += frame.index - index;
+    if (frame.index > index) {
+      const lost = frame.index - index;
+      entries.push({
+        kind: "hole",
+        position,
+        endPosition: frame.position,
+        index: frame.index - 1,
+        lost,
+      });
+    }
     position = nextPosition;
     index = frame.kind === "wrap" ? frame.index : frame.index + 1;
-    if (frame.kind === "event") events++;
-    if (frame.kind === "gap") gapLost += readGap(frame).lost;
+    if (frame.kind !== "wrap") entries.push(entryOf(found));
   }
-  return { position, index, events, gapLost, damaged };
+  return { entries, position, index };
+}
+
+/** The place of a frame with an event or a gap. */
+export function entryOf({ frame, nextPosition }: FoundFrame): SpoolEntry {
+  const { kind, position, index } = frame;
+  assert(kind !== "wrap", "a wrap holds nothing");
+  const lost = kind === "gap" ? readGap(frame).lost : 0;
+  return { kind, position, endPosition: nextPosition, index, lost };
 }
 
 /** The first frame at or after a position that is as it was written. */
-export function findFrame(
+function findFrame(
   ring: Uint8Array<ArrayBuffer>,
   from: number,
   end: number,
 ): FoundFrame | undefined {
+  const view = new DataView(ring.buffer, ring.byteOffset, ring.length);
   for (let position = from; position < end; position += FRAME_ALIGN_BYTES) {
+    // Most places hold no frame with their own position, and one look tells.
+    if (getU48(view, position % ring.length + 8) !== position) continue;
     const found = decodeFrame(ring, position % ring.length, position);
     if (found !== undefined) return found;
   }

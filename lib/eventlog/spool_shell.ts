@@ -3,11 +3,10 @@
  *
  *   append ─▶ ring in a preallocated file · fsync ─▶ durable        peek ─▶ store elsewhere ─▶ drop
  *
- * Order is kept, and kill -9 loses nothing that `append` acknowledged. A frame that was read but
- * not dropped before a crash is read again: ids make that harmless. When the ring is full, events
- * are counted, not kept, until there is room for the count and the next event: the gap then stands
- * in the ring at its very place. The space is taken when the spool is made, so that a full disk
- * later does not matter.
+ * Order is kept, and kill -9 loses nothing that `append` acknowledged. What was read but not
+ * dropped before a crash is read again: ids make that harmless. When the ring is full, events are
+ * counted, not kept, until there is room again: then a gap stands in the ring at their very place.
+ * The disk's space is taken when the spool is made, so that a full disk later does not matter.
  *
  * It knows nothing of the log that it serves. One process at a time: the file is locked.
  *
@@ -15,15 +14,17 @@
  */
 import { LogBusyError, LogClosedError, LogDamagedError, LogFullError } from "./log.ts";
 import {
+  decodeFrame,
+  decodeSpoolHead,
   encodeFrame,
   encodeSpoolHead,
-  decodeSpoolHead,
-  findFrame,
   FRAME_ALIGN_BYTES,
   frameBytes,
+  readGap,
   RING_START_BYTES,
   scanRing,
   SPOOL_SLOT_BYTES,
+  type SpoolEntry,
   type SpoolFrame,
   type SpoolGap,
   type SpoolHead,
@@ -31,18 +32,31 @@ import {
 } from "./spool_codec.ts";
 
 /** Default size of the ring. */
-export const SPOOL_BYTES = 64 * 1024 * 1024;
-/** The smallest ring: room for a gap and an event of some size. */
-export const SPOOL_BYTES_MIN = 16 * 1024;
-/** Bytes that a gap's frame takes at most. */
-const GAP_BYTES = frameBytes(160);
-/** How much of the ring is read at a time. */
-const READ_BYTES = 1024 * 1024;
+export const SPOOL_BYTES: number = 64 * 1024 * 1024;
+/** The smallest ring. */
+export const SPOOL_BYTES_MIN: number = 16 * 1024;
 
-/** A frame to be stored elsewhere. */
+/** How much of the ring may be in use before events are kept again after it was full. */
+const RESUME_SHARE = 3 / 4;
+const GAP_BYTES = frameBytes(192);
+
+/** Something to be stored elsewhere. */
 export type SpoolItem =
-  | { readonly kind: "event"; readonly index: number; readonly recordedMs: number; readonly body: string }
-  | { readonly kind: "gap"; readonly index: number; readonly recordedMs: number; readonly gap: SpoolGap };
+  & {
+    /** For {@link Spool.drop}. */
+    readonly index: number;
+  }
+  & ({
+    /** An event as JSON text. */
+    readonly kind: "event";
+    readonly body: string;
+    /** When the spool took it, milliseconds since 1970. */
+    readonly recordedMs: number;
+  } | {
+    /** Events that are missing at this place. */
+    readonly kind: "gap";
+    readonly gap: SpoolGap;
+  });
 
 /** What became of events that were given to the spool. */
 export interface Spooled {
@@ -62,11 +76,14 @@ interface Waiting {
 export class Spool {
   readonly #file: Deno.FsFile;
   #head: SpoolHead;
-  /** Where the next frame goes. */
+  /** What is in the ring, oldest first, from `#first` on. */
+  #entries: SpoolEntry[];
+  #first = 0;
+  /** Where the next frame goes, and its index. */
   #position: number;
   #index: number;
-  #events: number;
-  #gapLost: number;
+  #events = 0;
+  #toldLost = 0;
   #queue: Waiting[] = [];
   #pumping: Promise<void> | undefined;
   #isClosed = false;
@@ -74,12 +91,13 @@ export class Spool {
   /** Use {@link openSpool}. */
   constructor(file: Deno.FsFile, head: SpoolHead, ring: Uint8Array<ArrayBuffer>) {
     this.#file = file;
-    this.#head = head;
     const scan = scanRing(ring, head);
+    const isTold = scan.index > head.lostIndex;
+    this.#head = isTold ? { ...head, lost: 0, lostFromMs: 0, lostToMs: 0 } : head;
     this.#position = scan.position;
     this.#index = scan.index;
-    this.#events = scan.events;
-    this.#gapLost = scan.gapLost + scan.damaged;
+    this.#entries = [];
+    for (const entry of scan.entries) this.#remember(entry);
   }
 
   /** Unique for this file. */
@@ -92,19 +110,19 @@ export class Spool {
     return this.#events;
   }
 
-  /** Events that are only counted, and not told by a gap that was dropped. */
+  /** Events that are only counted, by gaps that were not dropped yet. */
   get lost(): number {
-    return this.#gapLost + this.#head.lost;
+    return this.#toldLost + this.#head.lost;
   }
 
   /** Whether there is nothing to be stored elsewhere, neither an event nor a gap. */
   get isEmpty(): boolean {
-    return this.#position === this.#head.position && this.#head.lost === 0;
+    return this.#first === this.#entries.length && this.#head.lost === 0;
   }
 
-  /** Whether the next event would only be counted. */
+  /** Whether a small event would only be counted. */
   get isFull(): boolean {
-    return !this.#fits(FRAME_ALIGN_BYTES);
+    return !this.#fits(8 * FRAME_ALIGN_BYTES);
   }
 
   /** Bytes of the ring that are taken. */
@@ -121,53 +139,33 @@ export class Spool {
     });
   }
 
-  /** The oldest frames, at most `max`; the same again until they are dropped. */
+  /** The oldest items, at most `max`; the same again until they are dropped. */
   peek(max: number): SpoolItem[] {
     if (this.#isClosed) throw new LogClosedError("read the spool");
-    this.#settleLoss();
-    const items: SpoolItem[] = [];
-    let { position, index } = this.#head;
-    const isWanted = () => items.length < max && position < this.#position;
-    while (isWanted()) {
-      const [bytes, found] = this.#readAt(position);
-      if (found === undefined) {
-        // Nothing intact up to the end: what is left was damaged after it was written.
-        items.push(this.#damageItem(index, this.#index - index));
-        break;
-      }
-      // One read serves for all frames that it holds.
-      for (let next = found; next !== undefined && isWanted();) {
-        const { frame } = next;
-        if (frame.index > index) items.push(this.#damageItem(index, frame.index - index));
-        if (frame.kind !== "wrap") items.push(itemOf(frame));
-        index = frame.kind === "wrap" ? frame.index : frame.index + 1;
-        position = next.nextPosition;
-        next = bytes.frameAt(position)!;
-      }
-    }
-    return items.slice(0, max);
+    if (this.#head.lost > 0 && this.#endAfter(GAP_BYTES) <= this.#ringEnd) this.#writeLoss();
+    return this.#entries.slice(this.#first, this.#first + max).map((entry) => this.#read(entry));
   }
 
-  /** Forgets frames up to and with this index: they are stored elsewhere. */
+  /** Every item, oldest first, one read at a time. */
+  *items(): Generator<SpoolItem, void, void> {
+    for (const entry of this.#entries.slice(this.#first)) yield this.#read(entry);
+  }
+
+  /** Forgets items up to and with this index: they are stored elsewhere. */
   drop(index: number): void {
-    let { position, index: at } = this.#head;
-    while (at <= index && position < this.#position) {
-      const [, found] = this.#readAt(position);
-      if (found === undefined || found.frame.index > index) {
-        // Damage ends here: the frames of the hole were told as a gap.
-        this.#gapLost -= Math.min(index + 1, found?.frame.index ?? this.#index) - at;
-        at = found === undefined ? this.#index : index + 1;
-        position = found === undefined ? this.#position : found.frame.position;
-        break;
-      }
-      const { frame, nextPosition } = found;
-      this.#gapLost -= frame.index - at;
-      if (frame.kind === "event") this.#events--;
-      if (frame.kind === "gap") this.#gapLost -= (itemOf(frame) as { gap: SpoolGap }).gap.lost;
-      at = frame.kind === "wrap" ? frame.index : frame.index + 1;
-      position = nextPosition;
+    let { position } = this.#head;
+    while (this.#first < this.#entries.length && this.#entries[this.#first].index <= index) {
+      const entry = this.#entries[this.#first++];
+      position = entry.endPosition;
+      if (entry.kind === "event") this.#events--;
+      this.#toldLost -= entry.lost;
     }
-    this.#writeHead({ position, index: at });
+    if (this.#first === this.#entries.length || this.#first > 4096) {
+      this.#entries = this.#entries.slice(this.#first);
+      this.#first = 0;
+    }
+    this.#writeHead({ position, index: Math.max(this.#head.index, index + 1) });
+    // Before the room is used again, the head must be past it.
     this.#file.syncDataSync();
   }
 
@@ -180,7 +178,7 @@ export class Spool {
   }
 
   async #pump(): Promise<void> {
-    // One turn of the microtasks lets everyone who appends now come into the first group.
+    // Everyone who appends in this turn comes into the first group.
     await Promise.resolve();
     while (this.#queue.length > 0) {
       const group = this.#queue.splice(0);
@@ -201,72 +199,71 @@ export class Spool {
     while (kept < bodies.length && this.#keep(bodies[kept], nowMs)) kept++;
     const lost = bodies.length - kept;
     if (lost > 0) {
-      const before = this.#head;
-      const lostFromMs = before.lost > 0 ? before.lostFromMs : nowMs;
-      this.#writeHead({ lost: before.lost + lost, lostFromMs, lostToMs: nowMs });
+      const isFirst = this.#head.lost === 0;
+      this.#writeHead({
+        lost: this.#head.lost + lost,
+        lostIndex: this.#index,
+        lostFromMs: isFirst ? nowMs : this.#head.lostFromMs,
+        lostToMs: nowMs,
+      });
     }
     return { kept, lost };
   }
 
   #keep(body: string, nowMs: number): boolean {
-    // A UTF-16 unit is at most three bytes; measuring is for those that may not fit.
-    const worstBytes = frameBytes(body.length * 3);
-    const bytes = this.#fits(worstBytes) ? worstBytes : frameBytes(utf8Bytes(body));
-    if (!this.#fits(bytes)) return false;
-    this.#settleLoss();
-    this.#write("event", body, nowMs);
-    this.#events++;
+    if (!this.#fits(frameBytes(utf8Bytes(body)))) return false;
+    if (this.#head.lost > 0) this.#writeLoss();
+    this.#write("event", body, nowMs, 0);
     return true;
   }
 
-  /** Once something was lost, an event must fit beside the gap that tells it. */
+  get #ringEnd(): number {
+    return this.#head.position + this.#head.capacityBytes;
+  }
+
+  /** After a loss, an event needs room beside the gap that tells it, and some more to go on. */
   #fits(bytes: number): boolean {
-    const free = this.#head.capacityBytes - this.usedBytes;
-    const gapBytes = this.#head.lost > 0 ? GAP_BYTES + this.#wrapBytes(GAP_BYTES) : 0;
-    return bytes + this.#wrapBytes(bytes) + gapBytes + GAP_BYTES <= free;
+    const { lost, position, capacityBytes } = this.#head;
+    if (lost === 0) return this.#endAfter(bytes) <= this.#ringEnd;
+    return this.#endAfter(GAP_BYTES, bytes) <= position + capacityBytes * RESUME_SHARE;
   }
 
-  /** What is left unused at the ring's end when a frame of this size does not fit there. */
-  #wrapBytes(bytes: number): number {
-    const left = this.#head.capacityBytes - this.#position % this.#head.capacityBytes;
-    return left < bytes ? left : 0;
+  /** The position after frames of these sizes, each in one piece. */
+  #endAfter(...sizes: number[]): number {
+    return sizes.reduce((at, size) => at + this.#wrapBytes(at, size) + size, this.#position);
   }
 
-  /** Writes the gap for what was only counted, where there is room. */
-  #settleLoss(): void {
-    const { lost, lostFromMs, lostToMs, capacityBytes } = this.#head;
-    if (lost === 0) return;
-    if (GAP_BYTES + this.#wrapBytes(GAP_BYTES) > capacityBytes - this.usedBytes) return;
+  /** What stays unused at the ring's end when a frame of this size does not fit there. */
+  #wrapBytes(position: number, size: number): number {
+    const left = this.#head.capacityBytes - position % this.#head.capacityBytes;
+    return left < size ? left : 0;
+  }
+
+  #writeLoss(): void {
+    const { lost, lostFromMs, lostToMs } = this.#head;
     const gap = writeGap({ lost, fromMs: lostFromMs, toMs: lostToMs, cause: "spool_full" });
-    this.#write("gap", gap, lostToMs);
-    this.#gapLost += lost;
-    // First the gap, then the count's end: a crash between them tells the same loss twice,
-    // never not at all.
-    this.#file.syncDataSync();
+    this.#write("gap", gap, lostToMs, lost);
+    // Should the next line not be reached: that a frame with `lostIndex` exists says the same.
     this.#writeHead({ lost: 0, lostFromMs: 0, lostToMs: 0 });
   }
 
-  #write(kind: "event" | "gap", body: string, recordedMs: number): void {
-    const { capacityBytes } = this.#head;
+  #write(kind: "event" | "gap", body: string, recordedMs: number, lost: number): void {
     const size = frameBytes(utf8Bytes(body));
-    const wrapBytes = this.#wrapBytes(size);
+    const wrapBytes = this.#wrapBytes(this.#position, size);
     if (wrapBytes > 0) {
-      this.#writeFrame({ kind: "wrap", body: "", recordedMs }, wrapBytes);
+      this.#writeFrame({ kind: "wrap", recordedMs, body: "" }, wrapBytes);
       this.#position += wrapBytes;
     }
-    this.#writeFrame({ kind, body, recordedMs });
+    this.#writeFrame({ kind, recordedMs, body });
+    const position = this.#position;
     this.#position += size;
-    this.#index++;
-    if (this.usedBytes > capacityBytes) throw new Error("The spool has overtaken its own head");
+    this.#remember({ kind, position, endPosition: this.#position, index: this.#index++, lost });
   }
 
-  #writeFrame(frame: Pick<SpoolFrame, "kind" | "body" | "recordedMs">, spanBytes?: number): void {
-    const bytes = encodeFrame(
-      { ...frame, position: this.#position, index: this.#index },
-      spanBytes,
-    );
-    const at = RING_START_BYTES + this.#position % this.#head.capacityBytes;
-    writeAt(this.#file, bytes, at);
+  #writeFrame(frame: Pick<SpoolFrame, "kind" | "recordedMs" | "body">, spanBytes?: number): void {
+    const whole = { ...frame, position: this.#position, index: this.#index };
+    const at = this.#position % this.#head.capacityBytes;
+    writeAt(this.#file, encodeFrame(whole, spanBytes), RING_START_BYTES + at);
   }
 
   #writeHead(change: Partial<SpoolHead>): void {
@@ -274,45 +271,125 @@ export class Spool {
     writeAt(this.#file, encodeSpoolHead(this.#head), this.#head.writes % 2 * SPOOL_SLOT_BYTES);
   }
 
-  /** The frame at a position, or the next intact one, with a part of the ring that follows it. */
-  #readAt(position: number): [RingPart, ReturnType<typeof findFrame>] {
-    const part = this.#readPart(position, READ_BYTES);
-    const found = part.frameAt(position);
-    if (found !== undefined) return [part, found];
-    // Larger than one read, or damaged: look at the whole ring, which is rare.
-    const ring = this.#readPart(0, this.#head.capacityBytes);
-    const late = findFrame(ring.bytes, position, this.#position);
-    return [ring, late];
+  #remember(entry: SpoolEntry): void {
+    this.#entries.push(entry);
+    if (entry.kind === "event") this.#events++;
+    this.#toldLost += entry.lost;
   }
 
-  #readPart(position: number, sizeBytes: number): RingPart {
-    const { capacityBytes } = this.#head;
-    const start = position % capacityBytes;
-    const bytes = new Uint8Array(Math.min(sizeBytes, capacityBytes - start));
-    readAt(this.#file, bytes, RING_START_BYTES + start);
-    return new RingPart(bytes, start, capacityBytes, this.#position);
-  }
-
-  #damageItem(index: number, lost: number): SpoolItem {
+  #read(entry: SpoolEntry): SpoolItem {
+    const { index, position, endPosition } = entry;
+    if (entry.kind !== "hole") {
+      const bytes = new Uint8Array(endPosition - position);
+      readAt(this.#file, bytes, RING_START_BYTES + position % this.#head.capacityBytes);
+      const found = decodeFrame(bytes, 0, position);
+      if (found?.frame.kind === "event") {
+        return { kind: "event", index, body: found.frame.body, recordedMs: found.frame.recordedMs };
+      }
+      if (found?.frame.kind === "gap") return { kind: "gap", index, gap: readGap(found.frame) };
+    }
     const nowMs = Date.now();
-    const gap = { lost, fromMs: nowMs, toMs: nowMs, cause: "spool_damaged" as const };
-    return { kind: "gap", index: index + lost - 1, recordedMs: nowMs, gap };
+    const lost = Math.max(entry.lost, 1);
+    return {
+      kind: "gap",
+      index,
+      gap: { lost, fromMs: nowMs, toMs: nowMs, cause: "spool_damaged" },
+    };
   }
 }
 
-/** A contiguous part of the ring. */
-class RingPart {
-  constructor(
-    readonly bytes: Uint8Array<ArrayBuffer>,
-    readonly start: number,
-    readonly capacityBytes: number,
-    readonly end: number,
-  ) {}
+/** How to open a spool. */
+export interface SpoolOptions {
+  /** Bytes of a new ring, from {@link SPOOL_BYTES_MIN}. Default {@link SPOOL_BYTES}. */
+  readonly capacityBytes?: number;
+}
 
-  /** The frame at a position, where this part holds all of it. */
-  frameAt(position: number): ReturnType<typeof findFrame> {
-    const offset = position % this.capacityBytes - this.start;
-    if (position >= this.end || offset < 0 || offset >= this.bytes.length) return undefined;
-    return findFrame(this.bytes.subarray(offset), 0, 0) ?? decodeAt(this.bytes, offset, position);
+/**
+ * Opens the spool at a path; makes it where there is none, with all its space. An existing one
+ * keeps its size. Rejects with `LogBusyError` where another process has it, `LogFullError` where
+ * the disk has no room, `LogDamagedError` where the file is no spool any more.
+ */
+export async function openSpool(path: string, options: SpoolOptions = {}): Promise<Spool> {
+  const capacityBytes = checkCapacity(options.capacityBytes ?? SPOOL_BYTES);
+  const file = Deno.openSync(path, { read: true, write: true, create: true, mode: 0o600 });
+  try {
+    if (!file.tryLockSync(true)) {
+      throw new LogBusyError(`Cannot open the spool ${JSON.stringify(path)}: another has it`);
+    }
+    const slots = new Uint8Array(2 * SPOOL_SLOT_BYTES);
+    if (readAt(file, slots, 0) === 0 || slots.every((byte) => byte === 0)) {
+      // The head is written last: without it, making the file was not finished.
+      await allocate(file, RING_START_BYTES + capacityBytes);
+      writeAt(file, encodeSpoolHead(newHead(capacityBytes)), 0);
+      await file.sync();
+      readAt(file, slots, 0);
+    }
+    const head = decodeSpoolHead(slots);
+    if (head === undefined) {
+      throw new LogDamagedError(`Cannot open the spool ${JSON.stringify(path)}: no head in it`);
+    }
+    const ring = new Uint8Array(head.capacityBytes);
+    readAt(file, ring, RING_START_BYTES);
+    return new Spool(file, head, ring);
+  } catch (error) {
+    file.close();
+    throw error;
   }
+}
+
+function checkCapacity(capacityBytes: number): number {
+  const isSize = Number.isSafeInteger(capacityBytes) && capacityBytes >= SPOOL_BYTES_MIN &&
+    capacityBytes % FRAME_ALIGN_BYTES === 0;
+  if (isSize) return capacityBytes;
+  throw new RangeError(
+    `Cannot make a spool of ${capacityBytes} bytes: want a multiple of ${FRAME_ALIGN_BYTES}, ` +
+      `at least ${SPOOL_BYTES_MIN}`,
+  );
+}
+
+function newHead(capacityBytes: number): SpoolHead {
+  const spoolId = crypto.randomUUID();
+  // No frame has this index before something is lost.
+  const lostIndex = Number.MAX_SAFE_INTEGER;
+  const nothing = { lost: 0, lostIndex, lostFromMs: 0, lostToMs: 0 };
+  return { spoolId, writes: 0, capacityBytes, position: 0, index: 0, ...nothing };
+}
+
+/** Writes zeros, so that the blocks are the file's own: a hole would ask for them later. */
+async function allocate(file: Deno.FsFile, sizeBytes: number): Promise<void> {
+  const zeros = new Uint8Array(256 * 1024);
+  try {
+    for (let at = 0; at < sizeBytes; at += zeros.length) {
+      writeAt(file, zeros.subarray(0, Math.min(zeros.length, sizeBytes - at)), at);
+      // Other work goes on between two pieces.
+      await new Promise((resolve) => setTimeout(resolve, 0));
+    }
+    await file.sync();
+  } catch (error) {
+    if ((error as { code?: string }).code !== "ENOSPC") throw error;
+    file.truncateSync(0);
+    throw new LogFullError("Cannot make the spool: the disk is full", { cause: error });
+  }
+}
+
+function readAt(file: Deno.FsFile, into: Uint8Array, offset: number): number {
+  file.seekSync(offset, Deno.SeekMode.Start);
+  let done = 0;
+  while (done < into.length) {
+    const count = file.readSync(into.subarray(done));
+    if (count === null) break;
+    done += count;
+  }
+  return done;
+}
+
+function writeAt(file: Deno.FsFile, bytes: Uint8Array, offset: number): void {
+  file.seekSync(offset, Deno.SeekMode.Start);
+  for (let done = 0; done < bytes.length;) done += file.writeSync(bytes.subarray(done));
+}
+
+const ENCODER = new TextEncoder();
+
+function utf8Bytes(text: string): number {
+  return ENCODER.encode(text).length;
 }

@@ -27,6 +27,8 @@ export const EVENT_TYPES = {
   formationCancelled: "dev.cellos.events.cell.formation.v1.cancelled",
   cellPhase: "dev.celld.events.cell.v1.phase",
   cellRefused: "dev.celld.events.cell.v1.refused",
+  cellRequested: "dev.celld.events.cell.v1.requested",
+  cellStopRequested: "dev.celld.events.cell.v1.stop_requested",
   flowClosed: "dev.celld.events.flow.v1.closed",
   flowGap: "dev.celld.events.flow.v1.gap",
   flowCounters: "dev.celld.events.flow.v1.counters",
@@ -188,6 +190,31 @@ export interface CellRefusedData {
   readonly detail: string;
 }
 
+/**
+ * Somebody wants a cell to run, and a celld has said yes: written before anything is made, so
+ * that the wish outlives a crash.
+ */
+export interface CellRequestedData extends CellIdentity {
+  /** The whole specification, as it was given. */
+  readonly spec: Readonly<Record<string, unknown>>;
+  /** UUID of the formation that it belongs to. */
+  readonly formationId?: string;
+  /** Which member of the formation. */
+  readonly member?: string;
+  /** Which of the member's replicas, from 0. */
+  readonly replica?: number;
+  /** How many times that replica had been started before. */
+  readonly attempt?: number;
+}
+
+/** Somebody wants a cell to end: written before anything is done to it. */
+export interface CellStopRequestedData extends CellIdentity {
+  /** Who or what wants it: `api`, `formation`, `shutdown`, … */
+  readonly reason: string;
+  /** Without grace. */
+  readonly force?: boolean;
+}
+
 /** A connection ended; its totals are the kernel's own. */
 export interface FlowClosedData {
   /** The cell. */
@@ -242,6 +269,8 @@ export interface FlowGapData {
   readonly to: string;
   /** What caused it: a word for machines. */
   readonly cause: string;
+  /** Nobody can say how many there were: `lost` is only what is known of. */
+  readonly isCountUnknown?: boolean;
 }
 
 /** What the kernel counted for one rule. */
@@ -379,6 +408,10 @@ export interface EventDataByType {
   "dev.celld.events.cell.v1.phase": CellPhaseData;
   /** {@link CellRefusedData} */
   "dev.celld.events.cell.v1.refused": CellRefusedData;
+  /** {@link CellRequestedData} */
+  "dev.celld.events.cell.v1.requested": CellRequestedData;
+  /** {@link CellStopRequestedData} */
+  "dev.celld.events.cell.v1.stop_requested": CellStopRequestedData;
   /** {@link FlowClosedData} */
   "dev.celld.events.flow.v1.closed": FlowClosedData;
   /** {@link FlowGapData} */

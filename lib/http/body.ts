@@ -175,7 +175,10 @@ function plain(value: unknown, depth: number): unknown {
 }
 
 function tooDeep(): ProblemError {
-  return new ProblemError("malformed-body", `Cannot read the body: nested deeper than ${DEPTH_MAX}`);
+  return new ProblemError(
+    "malformed-body",
+    `Cannot read the body: nested deeper than ${DEPTH_MAX}`,
+  );
 }
 
 function wantObject(value: unknown): Record<string, unknown> {

@@ -59,6 +59,5 @@ export class FailureLimiter {
 
 function networkOf(address: string): string {
   const ip = address.includes(":") ? parseIp(address) : undefined;
-  if (ip === undefined || ip.family !== 6) return address;
-  return Array.from(ip.bytes.subarray(0, 8), (byte) => byte.toString(16)).join(":");
+  return ip?.family === 6 ? `${(ip.bits >> 64n).toString(16)}::/64` : address;
 }

@@ -8,7 +8,7 @@
  *
  * @module
  */
-import type { ListView } from "./ports.ts";
+import type { ControlPlane, ListView } from "./ports.ts";
 
 /** Pages that are kept. */
 export const PAGES_MAX = 256;
@@ -43,6 +43,8 @@ export class Pages {
   readonly #texts = new WeakMap<object, string>();
   readonly #pages = new Map<string, KeptPage>();
   readonly #nonce: string;
+  readonly #tags = new WeakMap<object, string>();
+  #tagCount = 0;
   #chars = 0;
 
   /** The nonce makes tags of another process, whose versions mean other things, not match. */
@@ -85,7 +87,18 @@ export class Pages {
     return this.#toPage(this.#keep(key, withCursor(page, view.cursor)));
   }
 
-  /** The tag of a list or a record at a version. */
+  /** A record alone. Its tag lives as long as the record does. */
+  single(record: object): Page {
+    const body = this.textOf(record);
+    let etag = this.#tags.get(record);
+    if (etag === undefined) {
+      etag = this.etag(++this.#tagCount);
+      this.#tags.set(record, etag);
+    }
+    return { body, etag };
+  }
+
+  /** The tag of a list at a version. */
   etag(version: number | string): string {
     return `W/"${this.#nonce}-${version}"`;
   }
@@ -114,32 +127,38 @@ function withCursor(page: KeptPage, cursor: number): KeptPage {
   return { ...page, cursor, body: `${page.head}${cursor}${page.tail}` };
 }
 
-/** Those of a sorted list that come after a key, at most `limit`. */
-export function selectAfter<T>(
-  items: readonly T[],
-  options: {
-    readonly keyOf: (item: T) => string;
-    readonly after?: string | undefined;
-    readonly limit?: number | undefined;
-  },
-): Selection<T> {
-  const { keyOf, after, limit } = options;
-  const start = after === undefined ? 0 : indexAfter(items, keyOf, after);
-  const end = limit === undefined ? items.length : Math.min(items.length, start + limit);
-  const records = start === 0 && end === items.length ? items : items.slice(start, end);
-  return end < items.length && end > start
-    ? { records, next: keyOf(items[end - 1]) }
-    : { records };
+/** Makes a record once for as long as the entity that it is made from lives. */
+export function recordCache<E extends object, R extends object>(
+  make: (entity: E) => R,
+): (entity: E) => R {
+  const records = new WeakMap<E, R>();
+  return (entity) => {
+    let record = records.get(entity);
+    if (record === undefined) {
+      record = make(entity);
+      records.set(entity, record);
+    }
+    return record;
+  };
 }
 
-/** The index of the first item whose key is greater. */
-function indexAfter<T>(items: readonly T[], keyOf: (item: T) => string, key: string): number {
-  let low = 0;
-  let high = items.length;
-  while (low < high) {
-    const middle = (low + high) >>> 1;
-    if (keyOf(items[middle]) <= key) low = middle + 1;
-    else high = middle;
-  }
-  return low;
+/** A page of a list that was asked for one record more than fits: so it knows of more. */
+export function cutPage<T>(
+  items: readonly T[],
+  limit: number | undefined,
+  keyOf: (item: T) => string,
+): Selection<T> {
+  if (limit === undefined || items.length <= limit) return { records: items };
+  const records = items.slice(0, limit);
+  return { records, next: keyOf(records[limit - 1]) };
+}
+
+/** The limit to ask a list for, so that {@link cutPage} knows of more. */
+export function oneMore(limit: number | undefined): { limit?: number } {
+  return limit === undefined ? {} : { limit: limit + 1 };
+}
+
+/** Changes whenever another cell may be a member of a formation that is named. */
+export function membersVersion(plane: Pick<ControlPlane, "cells" | "formations">): string {
+  return `${plane.formations({ limit: 0 }).version}.${plane.cells({ limit: 0 }).version}`;
 }

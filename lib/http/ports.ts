@@ -6,7 +6,7 @@
  *
  * Views are synchronous, because state is in memory. Their records are ready to be written as JSON
  * and are **replaced, never changed**: the API keeps one text for one record for as long as the
- * record lives. A list is in the order of its keys, and its `version` changes when any record does.
+ * record lives. The `version` of a list changes when any record of its kind does.
  *
  * @module
  */
@@ -81,7 +81,7 @@ export interface ListView<T extends object> {
   readonly cursor: number;
   /** Changes when any record of the list does. */
   readonly version: number;
-  /** The records, in the order of their keys. Called once a version. */
+  /** The records, in order. Asked for only where the API has no text of this version. */
   items(): readonly T[];
 }
 
@@ -115,34 +115,75 @@ export interface CellRecord {
   readonly formation_id: string | null;
 }
 
-/** A flow decision or a closed connection as the API shows it. */
+/** A flow as the API shows it; further members are written as they are. */
 export interface FlowRecord {
-  /** Place in the log. */
+  /** Place of its decision in the log. */
   readonly seq: number;
-  /** `decision` or `closed`. */
-  readonly kind: string;
   readonly cell_id: string;
-  readonly run_id?: string | null;
-  readonly decision?: string | null;
-  readonly direction?: string | null;
-  readonly rule_ref?: string | null;
-  readonly protocol?: string | null;
-  readonly src_addr?: string | null;
-  readonly dst_addr?: string | null;
-  readonly dst_port?: number | null;
 }
 
-/** What the kernel counted for one rule of one run. */
+/** What was counted for the rules of one cell; further members are written as they are. */
 export interface RuleRecord {
   readonly cell_id: string;
-  readonly run_id: string;
-  readonly rule_ref: string;
 }
 
-/** A host that cells run on. */
+/** A host that cells run on; further members are written as they are. */
 export interface HostRecord {
-  /** Its name. */
-  readonly id: string;
+  readonly name: string;
+}
+
+/** Which cells. What is absent does not matter. */
+export interface CellQuery {
+  readonly state?: "pending" | "running" | "destroyed";
+  readonly phase?: "pending" | "preparing" | "running" | "stopping" | "destroyed";
+  /** Id or name. */
+  readonly formation?: string;
+  /** The name in their spec. */
+  readonly specId?: string;
+  readonly outcome?: "succeeded" | "failed";
+  /** Only ids after this one. */
+  readonly after?: string;
+  readonly limit?: number;
+}
+
+/** Which formations. */
+export interface FormationQuery {
+  readonly status?: "PENDING" | "RUNNING" | "SUCCEEDED" | "FAILED" | "CANCELLED";
+  /** Only ids after this one. */
+  readonly after?: string;
+  readonly limit?: number;
+}
+
+/** Which flows. */
+export interface FlowQuery {
+  readonly cellId?: string;
+  /** Id or name. */
+  readonly formation?: string;
+  readonly runId?: string;
+  readonly decision?: "allow" | "deny";
+  readonly direction?: "egress" | "ingress";
+  readonly protocol?: "tcp" | "udp" | "icmp" | "icmp6";
+  readonly ruleRef?: string;
+  /** An address or a prefix. */
+  readonly src?: string;
+  /** An address or a prefix. */
+  readonly dst?: string;
+  readonly dstPort?: number;
+  /** Whether it was allowed and no end of it is known. */
+  readonly isOpen?: boolean;
+  /** Only those decided after this place in the log. */
+  readonly since?: number;
+  /** Only those decided before this place in the log. */
+  readonly before?: number;
+  readonly limit?: number;
+}
+
+/** Which rule counters. */
+export interface RuleQuery {
+  readonly cellId?: string;
+  /** Only cells after this one. */
+  readonly after?: string;
+  readonly limit?: number;
 }
 
 /** An entry of the log. */
@@ -249,14 +290,18 @@ export interface ControlPlane {
   /** A cell's output. */
   readOutput(id: string, options: OutputOptions): Promise<AsyncIterable<OutputChunk> | Refusal>;
 
-  formations(): ListView<FormationRecord>;
+  /** In the order of their ids. */
+  formations(query: FormationQuery): ListView<FormationRecord>;
   formation(key: FormationKey): RecordView<FormationRecord>;
-  cells(): ListView<CellRecord>;
+  /** In the order of their ids. */
+  cells(query: CellQuery): ListView<CellRecord>;
+  /** Asked for each event that a formation's follower may want: should cost a look-up. */
   cell(id: string): RecordView<CellRecord>;
-  /** Flows in the order of their sequences; of one cell where one is named. */
-  flows(cellId?: string): ListView<FlowRecord>;
-  /** Rule counters in the order of cell, run, rule; of one cell where one is named. */
-  rules(cellId?: string): ListView<RuleRecord>;
+  /** Newest first. */
+  flows(query: FlowQuery): ListView<FlowRecord>;
+  /** In the order of their cells' ids. */
+  rules(query: RuleQuery): ListView<RuleRecord>;
+  /** In the order of their names. */
   hosts(): ListView<HostRecord>;
   /** Between which sequences a cell's events are, where that is known: a hint for its log. */
   cellSeqs?(id: string): { readonly first: number; readonly last: number } | undefined;

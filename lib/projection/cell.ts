@@ -180,7 +180,11 @@ function backfill(cell: Cell, fact: CellFact): Cell {
 
 type Mutable<T> = { -readonly [K in keyof T]: T[K] };
 
-function fill<K extends keyof Cell>(cell: Mutable<Cell>, name: K, value: Cell[K] | undefined): void {
+function fill<K extends keyof Cell>(
+  cell: Mutable<Cell>,
+  name: K,
+  value: Cell[K] | undefined,
+): void {
   if (value !== undefined) cell[name] = value;
 }
 
@@ -195,7 +199,7 @@ function completion(data: Fields): Partial<Cell> {
   const durationMs = data.durationMs;
   return present({
     // Stored as 32 bits, as the reference stores it.
-    exitCode: Number.isSafeInteger(exitCode) ? exitCode as number | 0 : undefined,
+    exitCode: Number.isSafeInteger(exitCode) ? (exitCode as number) | 0 : undefined,
     reason: textOf(data, "reason"),
     signal: textOf(data, "signal"),
     durationMs: typeof durationMs === "number" && durationMs >= 0 ? durationMs : undefined,

@@ -11,7 +11,6 @@
  *
  * @module
  */
-import type { FORMATION_CANCEL_REQUESTED, FORMATION_SCALED } from "#lib/formation/events.ts";
 import { countOf, type Fields, objectOf, parseUuid, textOf, textsOf } from "./fields.ts";
 
 /** The reference's states. */
@@ -67,19 +66,6 @@ export interface FormationFact {
   /** The event's place in the log. */
   readonly seq: number;
 }
-
-/** Prefix of the reference's types. */
-export const CANONICAL_FORMATION_PREFIX = "dev.cellos.events.cell.formation.v1.";
-
-const CANCEL_REQUESTED: typeof FORMATION_CANCEL_REQUESTED =
-  "dev.celld.events.formation.v1.cancel_requested";
-const SCALED: typeof FORMATION_SCALED = "dev.celld.events.formation.v1.scaled";
-
-/** Our own types about formations, and the phase word that they stand for here. */
-export const OWN_FORMATION_PHASES: ReadonlyMap<string, string> = new Map([
-  [CANCEL_REQUESTED, "cancel_requested"],
-  [SCALED, "scaled"],
-]);
 
 const STATUS_BY_PHASE: ReadonlyMap<string, FormationStatus> = new Map([
   ["created", "PENDING"],
@@ -148,12 +134,15 @@ export function evolveFormation(formation: Formation, fact: FormationFact): Form
   };
   if (fact.phase === "scaled") return scaled(known, fact.data);
   const status = STATUS_BY_PHASE.get(fact.phase);
+  const phase = nextPhase(known, fact.phase, status);
+  // Why it is being cancelled stays said while its cells go on telling what they do.
+  if (phase === "cancelling" && status !== undefined) return { ...known, status, phase };
   const { reason: _, ...rest } = known;
   const reason = textOf(fact.data, "reason");
   return {
     ...rest,
     status: status ?? known.status,
-    phase: nextPhase(known, fact.phase, status),
+    phase,
     ...(reason === undefined ? {} : { reason }),
   };
 }

@@ -78,6 +78,8 @@ export interface StageRun {
   events(): CloudEvent[];
   /** The output so far. */
   stdout(): string;
+  /** What it said on stderr so far. */
+  stderr(): string;
   /** Where it was asked for. */
   readonly input: WritableStreamDefaultWriter<Uint8Array> | undefined;
 }
@@ -167,6 +169,7 @@ export class Stage implements AsyncDisposable {
       ended: outcomeOf(child, stdout, stderr, events),
       events,
       stdout: () => stdout.text,
+      stderr: () => stderr.text,
       input: options.stdin === "open" ? child.stdin.getWriter() : undefined,
     };
   }
@@ -174,6 +177,20 @@ export class Stage implements AsyncDisposable {
   /** As {@link Stage.start}, to its end. */
   async run(document: unknown, options: StageRunOptions = {}): Promise<StageOutcome> {
     return await this.start(document, options).ended;
+  }
+
+  /** Runs another command of celld. */
+  async celld(args: readonly string[]): Promise<{ code: number; stdout: string }> {
+    const argv = ["run", "-A", "--quiet", "--no-check", `${REPOSITORY_ROOT}/main.ts`, ...args];
+    const child = this.lab.spawnInHost(Deno.execPath(), {
+      args: argv,
+      env: { NO_COLOR: "1" },
+      stdin: "null",
+      stdout: "piped",
+      stderr: "inherit",
+    });
+    const { code, stdout } = await child.output();
+    return { code, stdout: new TextDecoder().decode(stdout) };
   }
 
   /** Removes what a failed test left, and the rest. */
@@ -184,9 +201,14 @@ export class Stage implements AsyncDisposable {
   }
 
   #take(): Inventory {
-    const { runtimeDir, stateDir } = this.settings;
+    const { runtimeDir, stateDir, cgroupParent } = this.settings;
     const netns = this.lab.hostNetns;
-    return takeInventory({ runtimeDir, stateDir, netns, pids: this.#pids });
+    const inventory = takeInventory({ runtimeDir, stateDir, netns, pids: this.#pids });
+    // What another test beside this one has under a name of its own is not ours.
+    const cgroups = inventory.cgroups.filter((path) =>
+      path.includes(cgroupParent) || !/\/celld-[a-z-]+-\d+/.test(path)
+    );
+    return { ...inventory, cgroups };
   }
 }
 
@@ -196,10 +218,15 @@ export function dataOf<T>(events: readonly CloudEvent[], type: string): T[] {
 }
 
 /** Waits until a condition holds. Throws after 20 s. */
-export async function until(condition: () => boolean, what: string): Promise<void> {
+export async function until(
+  condition: () => boolean,
+  what: string | (() => string),
+): Promise<void> {
   const deadline = performance.now() + 20_000;
   while (!condition()) {
-    if (performance.now() > deadline) throw new Error(`Cannot go on: ${what} did not come`);
+    if (performance.now() > deadline) {
+      throw new Error(`Cannot go on without ${typeof what === "string" ? what : what()}`);
+    }
     await new Promise((resolve) => setTimeout(resolve, 10));
   }
 }

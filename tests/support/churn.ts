@@ -77,7 +77,7 @@ function wrapPorts(): void {
     const entry = [...orders.values()].find(({ run }) => run.index === order.cell);
     return throughStep(entry?.order.cellId, "listener", async () => {
       using _other = entry?.order.takeGroup === true ? takeGroup(order) : undefined;
-      await watch.call(this, order);
+      return await watch.call(this, order);
     });
   };
 }

@@ -7,11 +7,13 @@ import type {
   CellDestroyedData,
   CellPhaseData,
   CellRefusedData,
+  CellRequestedData,
   CellStartedData,
+  CellStopRequestedData,
   CommandCompletedData,
   FormationData,
 } from "../catalogue.ts";
-import { ID, objectOf, oneOf, optional, TEXT, TIME } from "./define.ts";
+import { COUNT, ID, objectOf, oneOf, optional, TEXT, TIME } from "./define.ts";
 
 const IDENTITY = { cellId: ID, specId: ID, runId: optional(ID) };
 
@@ -54,6 +56,23 @@ export const CELL_REFUSED = objectOf<CellRefusedData>("A cell was asked for and 
   cellId: optional(ID),
   reason: ID,
   detail: TEXT,
+});
+
+/** {@link CellRequestedData} */
+export const CELL_REQUESTED = objectOf<CellRequestedData>("A cell is wanted.", {
+  ...IDENTITY,
+  spec: { type: "object", description: "The whole specification." },
+  formationId: optional(ID),
+  member: optional(ID),
+  replica: optional(COUNT),
+  attempt: optional(COUNT),
+});
+
+/** {@link CellStopRequestedData} */
+export const CELL_STOP_REQUESTED = objectOf<CellStopRequestedData>("A cell is to end.", {
+  ...IDENTITY,
+  reason: ID,
+  force: optional({ type: "boolean" }),
 });
 
 /** {@link FormationData} */

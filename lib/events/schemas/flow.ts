@@ -73,6 +73,7 @@ export const FLOW_GAP = objectOf<FlowGapData>("Decisions were lost between kerne
   from: TIME,
   to: TIME,
   cause: ID,
+  isCountUnknown: optional({ type: "boolean" }),
 });
 
 const RULE = objectOf<FlowRuleCounters>("What the kernel counted for one rule.", {

@@ -24,6 +24,8 @@ export const EVENT_DATA_SCHEMAS: Readonly<Record<EventType, JsonSchema>> = {
   [EVENT_TYPES.formationCancelled]: cell.FORMATION,
   [EVENT_TYPES.cellPhase]: cell.CELL_PHASE,
   [EVENT_TYPES.cellRefused]: cell.CELL_REFUSED,
+  [EVENT_TYPES.cellRequested]: cell.CELL_REQUESTED,
+  [EVENT_TYPES.cellStopRequested]: cell.CELL_STOP_REQUESTED,
   [EVENT_TYPES.flowClosed]: flow.FLOW_CLOSED,
   [EVENT_TYPES.flowGap]: flow.FLOW_GAP,
   [EVENT_TYPES.flowCounters]: flow.FLOW_COUNTERS,

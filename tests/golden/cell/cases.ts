@@ -46,7 +46,10 @@ export function goldenPolicy(name: string): Policy {
 }
 
 /** The cell's table of one case, on a host with two addresses. */
-export function goldenCellTable(name: string): NftTable {
+export function goldenCellTable(
+  name: string,
+  acceptsToldBy: "log" | "marks" = "log",
+): NftTable {
   const plan = planNetwork(1);
   return cellTable(goldenPolicy(name), {
     cellId: `golden-${name}`,
@@ -55,6 +58,7 @@ export function goldenCellTable(name: string): NftTable {
     pools: NETWORK_POOLS_DEFAULT,
     linkAddresses: [plan.hostIpv4, plan.hostIpv6],
     cellAddresses: [plan.cellIpv4, plan.cellIpv6],
+    acceptsToldBy,
   });
 }
 

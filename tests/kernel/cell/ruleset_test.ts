@@ -29,7 +29,11 @@ function nft(netns: Fd, args: readonly string[]): string {
 }
 
 for (const name of Object.keys(GOLDEN_AUTHORITIES)) {
-  const tables = { cell: goldenCellTable(name), host: goldenHostTable(name) };
+  const tables = {
+    cell: goldenCellTable(name),
+    "marking cell": goldenCellTable(name, "marks"),
+    host: goldenHostTable(name),
+  };
   for (const [side, table] of Object.entries(tables)) {
     kernelTest(
       `ruleset: the ${side} table of the case ${name} is loaded from its text and listed as it`,

@@ -4,12 +4,14 @@
  *
  * @module
  */
-import { cellTable } from "#lib/cell/ruleset.ts";
+import { acceptMarks, cellTable } from "#lib/cell/ruleset.ts";
 import { makePolicy } from "#lib/cell/policy.ts";
 import { type RuleCounterSummary, summarizeCounters } from "#lib/cell/rule_counters.ts";
 import { parseCellSpec } from "#lib/cell/spec.ts";
 import type { CloudEvent } from "#lib/events/mod.ts";
+import type { WatchAnswer } from "#lib/flow/audit_messages.ts";
 import { FlowAudit } from "#lib/flow/audit_shell.ts";
+import { joinProgramCounters } from "#lib/flow/program_counters.ts";
 import { FlowSession } from "#lib/flow/session.ts";
 import type { FlowListenerStats } from "#lib/flow/stats.ts";
 import {
@@ -86,8 +88,12 @@ export class FlowLab implements AsyncDisposable {
     this.#nft = withNetns(this.cell, () => NetlinkConn.open("netfilter"));
   }
 
-  /** Makes the network and starts the audit; nothing is watched yet. */
-  static async make(): Promise<FlowLab> {
+  /**
+   * Makes the network and starts the audit; nothing is watched yet.
+   *
+   * @param acceptsToldBy As in `cellTable`.
+   */
+  static async make(acceptsToldBy: "log" | "marks" = "log"): Promise<FlowLab> {
     const lab = new FlowLab(await FlowAudit.start());
     lab.#connect();
     const policy = makePolicy(parseCellSpec(SPEC));
@@ -98,6 +104,7 @@ export class FlowLab implements AsyncDisposable {
       cellAddresses: [],
       hostAddresses: [],
       pools: { ipv4: "198.51.100.0/24", ipv6: "fdce:11d0::/112" },
+      acceptsToldBy,
     });
     new NftConn(lab.#nft).commit(encodeTable(table));
     return lab;
@@ -106,6 +113,17 @@ export class FlowLab implements AsyncDisposable {
   /** Starts listening. */
   async watch(conntrack: boolean, group = GROUP): Promise<void> {
     await this.audit.watch({ cell: 1, netnsFd: this.cell.number, group, conntrack });
+  }
+
+  /** Starts listening, with a program at a cgroup for accepted flows. */
+  async watchWithPrograms(cgroupFd: number): Promise<WatchAnswer> {
+    return await this.audit.watch({
+      cell: 1,
+      netnsFd: this.cell.number,
+      group: GROUP,
+      conntrack: true,
+      programs: { cgroupFd, acceptRefs: acceptMarks(makePolicy(parseCellSpec(SPEC))) },
+    });
   }
 
   /** Stops listening and appends the last events. */
@@ -120,7 +138,9 @@ export class FlowLab implements AsyncDisposable {
       loggedPackets: Number(rule.loggedPackets),
       suppressedPackets: Number(rule.suppressedPackets),
     }));
-    const end = { stats, rules, backstopDrops: 0, nowMs: Date.now() };
+    const marked = stats.programs?.map((it) => it.ruleRef) ?? [];
+    const joined = joinProgramCounters(rules, marked, stats.programs);
+    const end = { stats, rules: joined, backstopDrops: 0, nowMs: Date.now() };
     this.events.push(...this.session.finish(end, () => crypto.randomUUID()));
     return { stats, totals };
   }
@@ -161,6 +181,13 @@ export class FlowLab implements AsyncDisposable {
           stdout: "piped",
         }).spawn(),
     );
+  }
+
+  /** Starts a Perl program in the cell's namespace, which joins a cgroup before its first socket. */
+  perlIn(cgroup: string, program: string): Deno.ChildProcess {
+    const join =
+      `open(my $c, ">", "${cgroup}/cgroup.procs") or die $!; syswrite($c, $$); close $c;`;
+    return this.perl("cell", `${join} ${program}`);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -1,5 +1,5 @@
 /**
- * Runs the probes of `probe.pl` in two cells at once, one as its own user and one as uid 0 of
+ * Runs the probes of `probes/` in two cells at once, one as its own user and one as uid 0 of
  * the cell, and answers what each probe was told.
  *
  * Both cells have wide rules, for every address and port, so that whatever is refused is
@@ -9,22 +9,26 @@
  * @module
  */
 import { assertEquals } from "@std/assert";
-import { withNetns } from "#ffi/mod.ts";
-import { LAB, Lab } from "#tests/support/lab.ts";
+import { NetlinkConn, NftConn, withNetns } from "#ffi/mod.ts";
+import { HOST_TABLE_NAME } from "#lib/cell/host_ruleset.ts";
+import type { CloudEvent } from "#lib/events/mod.ts";
+import { type Arrival, LAB, type Lab } from "#tests/support/lab.ts";
 import { runProcess } from "#tests/support/subprocess.ts";
 import { i386Program } from "./i386.ts";
 import {
   cellDirectories,
   type CellUser,
-  RunningCell,
   runningCells,
-  SharedDirectory,
+  type SharedDirectory,
+  Stage,
   USERS,
 } from "./support.ts";
 
 /** A port of the host that a program listens on. */
 const HOST_PORT = 8899;
-/** Where every cell's listener is; see `probe.pl`. */
+/** A metadata service's address in IPv6. */
+const METADATA6 = "fd00:ec2::254";
+/** Where every cell's listener is; see `probes/`. */
 const GUEST_PORT = 7777;
 const WIDE = ["tcp", "udp", "icmp"].flatMap((protocol) => [
   { host: "0.0.0.0/0", protocol },
@@ -50,6 +54,12 @@ export interface Collected {
   /** What the setuid and capability programs give to an ordinary user of the host. */
   readonly programsOnHost: { readonly setuid: string; readonly capable: string };
   readonly exitCodes: readonly number[];
+  /** What arrived on the far side at addresses that are forbidden. */
+  readonly arrivals: readonly Arrival[];
+  /** Packets with another source that were left for the host to drop. */
+  readonly spoofedDrops: number;
+  /** What each cell's log says. */
+  readonly events: Readonly<Record<CellUser, readonly CloudEvent[]>>;
 }
 
 let collected: Promise<Collected> | undefined;
@@ -60,15 +70,17 @@ export function collect(): Promise<Collected> {
 }
 
 async function collectNow(): Promise<Collected> {
-  using shared = new SharedDirectory();
-  await using lab = await Lab.start();
+  const watch = [LAB.metadata, METADATA6].flatMap((address) => [
+    { protocol: "udp", address } as const,
+    { protocol: "tcp", address } as const,
+  ]);
+  await using stage = await Stage.start({ watch });
+  const { lab, shared } = stage;
   await using host = await HostSide.start(lab, shared);
   const cells = USERS.map((user) => {
     return {
       user,
-      cell: RunningCell.start({
-        lab,
-        directory: shared.path,
+      cell: stage.run({
         id: `probe-${user}`,
         authority: { egressRules: WIDE, secretRefs: ["TOKEN"] },
         env: { SECRET: `secret of ${user}` },
@@ -76,7 +88,7 @@ async function collectNow(): Promise<Collected> {
         wrapper: `exec 7</etc/passwd 8</proc/self/ns/net 9>>${host.scratch} 6</ 5<>/dev/null; ` +
           'exec "$@"',
         run: {
-          argv: ["/usr/bin/perl", "-e", 'do "/srv/probe/probe.pl"; die $@ if $@'],
+          argv: ["/usr/bin/perl", "-e", 'do "/srv/probe/main.pl"; die $@ if $@'],
           user,
           workingDirectory: "/work",
           env: { NAME: user },
@@ -94,6 +106,7 @@ async function collectNow(): Promise<Collected> {
     host.tell(user, addresses[index]!, addresses[1 - index]!);
   }
   for (const { cell } of cells) await cell.waitFor(/"done"/);
+  const spoofedDrops = host.spoofedDrops();
   host.allowEnd();
   const outcomes = await Promise.all(cells.map(({ cell }) => cell.end()));
   await lab.settle();
@@ -104,6 +117,9 @@ async function collectNow(): Promise<Collected> {
     metadataRequests: lab.seen().filter(({ local }) => local.address === LAB.metadata).length,
     programsOnHost: await host.runPrograms(),
     exitCodes: outcomes.map(({ code }) => code),
+    arrivals: lab.arrivals(),
+    spoofedDrops,
+    events: { auto: outcomes[0]!.events, root: outcomes[1]!.events },
   };
 }
 
@@ -201,7 +217,7 @@ class HostSide implements AsyncDisposable {
       OTHER6: other6,
       OTHER_CELL: other.cell,
       METADATA: LAB.metadata,
-      METADATA6: "fd00:ec2::254",
+      METADATA6,
       FORBIDDEN_TCP: destinations(HOST_PORT, GUEST_PORT).join(" "),
       FORBIDDEN_UDP: destinations(HOST_PORT, GUEST_PORT).join(" "),
       FORBIDDEN_PING: destinations(0, 0).join(" "),
@@ -219,6 +235,15 @@ class HostSide implements AsyncDisposable {
   /** Lets both cells end. */
   allowEnd(): void {
     Deno.writeTextFileSync(`${this.probeDirectory}/stop`, "");
+  }
+
+  spoofedDrops(): number {
+    return this.#lab.inHost(() => {
+      using conn = NetlinkConn.open("netfilter");
+      const rows = new NftConn(conn).ruleCounters(HOST_TABLE_NAME);
+      return rows.filter(({ comment }) => comment === "spoofed source")
+        .reduce((sum, { packets }) => sum + Number(packets ?? 0n), 0);
+    });
   }
 
   witness() {
@@ -251,8 +276,10 @@ class HostSide implements AsyncDisposable {
     shared.directory("open", 0o777);
     shared.file("open/file", "of the host\n", 0o666);
     shared.file("secret", "of root\n", 0o600);
-    const probe = Deno.readTextFileSync(new URL("./probe.pl", import.meta.url));
-    shared.file("probe/probe.pl", probe);
+    const probes = new URL("./probes/", import.meta.url);
+    for (const { name } of Deno.readDirSync(probes)) {
+      shared.file(`probe/${name}`, Deno.readTextFileSync(new URL(name, probes)));
+    }
     const perl = Deno.readFileSync("/usr/bin/perl");
     shared.file("setuid-perl", perl, 0o4755);
     shared.file("probe/setuid-perl", perl, 0o4755);

@@ -23,9 +23,9 @@ import {
 import { HOST_TABLE_NAME } from "#lib/cell/host_ruleset.ts";
 import { type NetworkPlan, planNetwork } from "#lib/cell/network_plan.ts";
 import { type CloudEvent, EVENT_TYPES } from "#lib/events/mod.ts";
-import { LAB, Lab } from "#tests/support/lab.ts";
+import { LAB, type Lab } from "#tests/support/lab.ts";
 import { securityTest } from "./register.ts";
-import { openNetns, perlIn, RunningCell, SharedDirectory, until } from "./support.ts";
+import { openNetns, perlIn, type RunningCell, Stage, until } from "./support.ts";
 
 const [ALLOWED4, HALF4, FORBIDDEN4] = LAB.serversIpv4;
 const [ALLOWED6, HALF6, FORBIDDEN6] = LAB.serversIpv6;
@@ -71,7 +71,9 @@ securityTest("fragments hide no forbidden destination, and are decided", async (
   const { raw, arrived, decisions } = await find();
   assertRefused(raw, /^forbidden( port)?: (plain|fragments|overlap)/, 6);
   assertEquals(arrivals(arrived, [HALF4, FORBIDDEN4, DELIVERED]), [0, 0, 0]);
-  for (const port of [41001, 41002, 41003, 41004, 41005]) assertDenied(decisions, { srcPort: port });
+  for (const port of [41001, 41002, 41003, 41004, 41005]) {
+    assertDenied(decisions, { srcPort: port });
+  }
   // Left in pieces, the second piece has no ports; it is decided all the same.
   assertDenied(decisions, { dstAddr: FORBIDDEN4, srcPort: undefined });
 });
@@ -152,8 +154,8 @@ function arrivals(arrived: ReadonlyMap<string, number>, addresses: readonly stri
 }
 
 async function findNow(): Promise<Findings> {
-  using shared = new SharedDirectory();
-  await using lab = await Lab.start();
+  await using stage = await Stage.start();
+  const { lab, shared } = stage;
   await using world = new AsyncDisposableStack();
   countArrivals(lab.internetNetns);
   const script = Deno.readTextFileSync(new URL("./listener.pl", import.meta.url));
@@ -162,10 +164,10 @@ async function findNow(): Promise<Findings> {
   const host = listenOnHost(lab, `${probes}/listener.pl`);
   world.defer(() => host.stop());
 
-  const other = startListener(lab, shared, "other");
+  const other = startListener(stage, "other");
   const otherNetns = world.use(openNetns(await other.waitFor(/ready (\S+)/)));
   assert(otherNetns.number > 0);
-  const cell = startListener(lab, shared, "maker");
+  const cell = startListener(stage, "maker");
   const netns = world.use(openNetns(await cell.waitFor(/ready (\S+)/)));
   const [theirs, plan] = [planNetwork(1), planNetwork(2)];
   // As on a host that publishes ports of containers on its loopback.
@@ -202,18 +204,16 @@ async function findNow(): Promise<Findings> {
   };
 }
 
-function startListener(lab: Lab, shared: SharedDirectory, id: string): RunningCell {
+function startListener(stage: Stage, id: string): RunningCell {
   const allowed = [ALLOWED4, HALF4, ALLOWED6, HALF6];
-  return RunningCell.start({
-    lab,
-    directory: shared.path,
+  return stage.run({
     id,
     authority: {
       egressRules: allowed.map((host) => ({ host, port: PORT, protocol: "udp" })),
     },
     run: {
       argv: ["/usr/bin/perl", "/srv/probe/listener.pl", `${PORT}`, "/srv/probe/stop"],
-      mounts: [{ source: `${shared.path}/probe`, target: "/srv/probe" }],
+      mounts: [{ source: `${stage.shared.path}/probe`, target: "/srv/probe" }],
       limits: { timeoutSeconds: 60 },
     },
   });

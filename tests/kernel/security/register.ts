@@ -7,7 +7,12 @@
 import { kernelTest, type Need } from "#tests/support/kernel.ts";
 
 /** What every test here needs: root to make cells, perl to attack from inside. */
-const NEEDS: readonly Need[] = ["root", "cap:CAP_SYS_ADMIN", "cap:CAP_NET_ADMIN", "command:perl"];
+export const NEEDS: readonly Need[] = [
+  "root",
+  "cap:CAP_SYS_ADMIN",
+  "cap:CAP_NET_ADMIN",
+  "command:perl",
+];
 
 /** A kernel test whose name stands in the table of `docs/security.md`. */
 export function securityTest(

@@ -6,7 +6,7 @@
  */
 import { type CloudEvent, EventError, parseEventText } from "#lib/events/mod.ts";
 import { Fd, openFile, withNetns } from "#ffi/mod.ts";
-import type { Lab } from "#tests/support/lab.ts";
+import { Lab, type LabOptions } from "#tests/support/lab.ts";
 import { REPOSITORY_ROOT } from "#tests/support/subprocess.ts";
 
 /** The two users that a cell's program can have. */
@@ -20,10 +20,11 @@ const PATIENCE_MS = 60_000;
 /** A directory that cells see in their root: outside of `/tmp` and `/run`, removed at the end. */
 export class SharedDirectory implements Disposable {
   /** Its path. */
-  readonly path: string = Deno.makeTempDirSync({ dir: "/var/lib", prefix: "celld-security-" });
+  readonly path: string;
 
-  /** Makes it, open to everybody. */
-  constructor() {
+  /** Makes it below `parent`, open to everybody. */
+  constructor(parent = "/var/lib") {
+    this.path = Deno.makeTempDirSync({ dir: parent, prefix: "celld-security-" });
     Deno.chmodSync(this.path, 0o755);
   }
 
@@ -52,9 +53,6 @@ export class SharedDirectory implements Disposable {
 
 /** What a cell is started with. */
 export interface CellOptions {
-  readonly lab: Lab;
-  /** Holds the runtime and state directories of all cells of a test. */
-  readonly directory: string;
   readonly id: string;
   readonly authority?: Record<string, unknown>;
   readonly run: Record<string, unknown>;
@@ -63,6 +61,45 @@ export interface CellOptions {
   readonly env?: Record<string, string>;
   /** Leaves what celld prints unread. @default {false} */
   readonly isUnread?: boolean;
+}
+
+/** A lab, a directory that cells see, and the cells of a test: all gone at the end. */
+export class Stage implements AsyncDisposable {
+  /** The machine and its internet. */
+  readonly lab: Lab;
+  /** Also holds the runtime and state directories of the cells. */
+  readonly shared: SharedDirectory;
+  readonly #cells: RunningCell[] = [];
+
+  private constructor(lab: Lab, shared: SharedDirectory) {
+    this.lab = lab;
+    this.shared = shared;
+  }
+
+  /** Makes it; the directory is made below `parent`. */
+  static async start(options: LabOptions & { readonly parent?: string } = {}): Promise<Stage> {
+    const lab = await Lab.start(options);
+    try {
+      return new Stage(lab, new SharedDirectory(options.parent));
+    } catch (error) {
+      await lab.stop();
+      throw error;
+    }
+  }
+
+  /** Runs a cell; it is stopped at the end of the stage, if not ended before. */
+  run(options: CellOptions): RunningCell {
+    const cell = RunningCell.start(this.lab, this.shared.path, options);
+    this.#cells.push(cell);
+    return cell;
+  }
+
+  /** Stops cells that a failed test left, then the lab, then removes the directory. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const cell of this.#cells) await cell.stop();
+    await this.lab.stop();
+    this.shared[Symbol.dispose]();
+  }
 }
 
 /** How a cell ended. */
@@ -86,11 +123,12 @@ export class RunningCell {
   #printed = "";
   #complaints = "";
   #hasEnded = false;
+  #isUnread: boolean;
 
   /** Starts it. */
-  static start(options: CellOptions): RunningCell {
-    const specPath = `${options.directory}/${options.id}.json`;
-    const eventsPath = `${options.directory}/${options.id}.jsonl`;
+  static start(lab: Lab, directory: string, options: CellOptions): RunningCell {
+    const specPath = `${directory}/${options.id}.json`;
+    const eventsPath = `${directory}/${options.id}.jsonl`;
     const { authority = {}, run } = options;
     const spec = { id: options.id, authority, run };
     Deno.writeTextFileSync(
@@ -98,13 +136,13 @@ export class RunningCell {
       JSON.stringify({ apiVersion: "cellos.io/v1", kind: "ExecutionCell", spec }),
     );
     Deno.writeTextFileSync(eventsPath, "", { mode: 0o600 });
-    const { runtimeDir, stateDir } = cellDirectories(options.directory);
+    const { runtimeDir, stateDir } = cellDirectories(directory);
     const celld = [Deno.execPath(), "run", "-A", "--quiet", "--cached-only"];
     celld.push(`${REPOSITORY_ROOT}/main.ts`, "run", specPath, "--quiet");
     celld.push("--runtime-dir", runtimeDir, "--state-dir", stateDir);
     celld.push("--cgroup-parent", `celld-security-${Deno.pid}`);
     celld.push("--events", `jsonl:${eventsPath}`);
-    const child = options.lab.spawnInHost("/bin/sh", {
+    const child = lab.spawnInHost("/bin/sh", {
       args: ["-c", options.wrapper ?? 'exec "$@"', "sh", ...celld],
       env: { DENO_NO_UPDATE_CHECK: "1", NO_COLOR: "1", ...options.env },
       stdin: "null",
@@ -118,6 +156,7 @@ export class RunningCell {
     this.pid = child.pid;
     this.#child = child;
     this.#eventsPath = eventsPath;
+    this.#isUnread = isUnread;
     child.status.then(() => this.#hasEnded = true);
     this.#stdout = isUnread
       ? Promise.resolve("")
@@ -140,14 +179,21 @@ export class RunningCell {
     return found[1] ?? found[0];
   }
 
-  /** Sends a signal to celld itself. */
-  signal(signal: Deno.Signal): void {
-    this.#child.kill(signal);
+  /** Asks celld to stop the cell at once and waits; nothing where it has ended. */
+  async stop(): Promise<void> {
+    if (!this.#hasEnded) {
+      // The second of them does not wait for the program.
+      for (let count = 0; count < 2; count++) this.#child.kill("SIGTERM");
+    }
+    await this.discardOutput();
+    await Promise.all([this.#child.status, this.#stdout, this.#stderr]);
   }
 
-  /** Reads the output that was left unread so far; a cell started with `isUnread` needs it. */
+  /** Reads the output of a cell that was started with `isUnread`. */
   async discardOutput(): Promise<void> {
-    for await (const _ of this.#child.stdout);
+    if (!this.#isUnread) return;
+    this.#isUnread = false;
+    await this.#child.stdout.pipeTo(new WritableStream());
   }
 
   /** Waits for its end. */

@@ -123,7 +123,7 @@ Deno.test("lifecycle: an optional listener that fails is passed over, a required
   const failed = { kind: "stepFailed", step: "listener", reason: "taken" } as const;
   const optional = new Driver({ listenerOptional: true });
   optional.upTo("listener");
-  assertEquals(optional.give(failed), ["skipped listener", "do cgroup"]);
+  assertEquals(optional.give(failed), ["skipped listener", "do ruleset"]);
   const required = new Driver();
   required.upTo("listener");
   assertEquals(required.give(failed), ["→ stopping", "undo listener"]);

@@ -5,7 +5,7 @@ import { cellIndexOfChain, hostCellChainNames, hostCellRules } from "#lib/cell/h
 import { NETWORK_POOLS_DEFAULT, planNetwork } from "#lib/cell/network_plan.ts";
 import { formatRule, formatTable } from "#lib/cell/nft_text.ts";
 import { makePolicy } from "#lib/cell/policy.ts";
-import { cellTable, cellTableName } from "#lib/cell/ruleset.ts";
+import { acceptMarks, cellTable, cellTableName } from "#lib/cell/ruleset.ts";
 import { readCellSpec } from "#lib/cell/spec.ts";
 import {
   GOLDEN_AUTHORITIES,
@@ -98,6 +98,35 @@ Deno.test("cellTable() refuses by an answer, or by silence, as the spec says", (
     "reject with icmpx admin-prohibited",
   ]);
   assertEquals(goldenCellTable("wide").chains.some((it) => it.name === "refuse"), false);
+});
+
+Deno.test("cellTable() with marks: accepted flows are marked by rule, refused ones still logged", () => {
+  const table = goldenCellTable("exact", "marks");
+  const refs = acceptMarks(goldenPolicy("exact"));
+  refs.forEach((ref, index) => {
+    const name = ref.replace("[", "_").replace("]", "");
+    const mark = `0x${(index + 1).toString(16).padStart(8, "0")}`;
+    assertEquals(textOf(chainOf(table, name)), [
+      `meta mark set ${mark} accept comment "${ref} marked"`,
+    ]);
+  });
+  const logs = table.chains.flatMap(textOf).filter((line) => line.includes("log prefix"));
+  assert(logs.every((line) => !/cellos-flow egress\[\d+\]/.test(line)), "no accept going out");
+  assert(logs.some((line) => line.includes("egress-default drop")));
+  const matched = (it: NftTable) =>
+    it.chains.flatMap(textOf).filter((line) => line.includes("matched"));
+  assertEquals(matched(table), matched(goldenCellTable("exact")));
+});
+
+Deno.test("cellTable() with marks in audit mode: new connections are marked, the rest is logged", () => {
+  const lines = textOf(chainOf(goldenCellTable("audit", "marks"), "egress_audit"));
+  assertEquals(
+    lines.filter((line) => /^meta l4proto \S+ ct state new meta mark set/.test(line)).length,
+    4,
+  );
+  assert(lines.at(-1)!.includes('log prefix "cellos-flow egress-audit accept"'));
+  assert(acceptMarks(goldenPolicy("audit")).includes("egress-audit"));
+  assert(!acceptMarks(goldenPolicy("exact")).includes("egress-audit"));
 });
 
 const host = fc.oneof(

@@ -217,7 +217,12 @@ Deno.test("every problem of a spec is printed with path, found and wanted, and n
     name: "SpecError",
     problems: [
       { path: "spec.authority.egressRules[1].port", found: '"https"', wanted: "a port" },
-      { path: "spec.rnu", found: "an unknown field", wanted: "a known one", suggestion: "run" },
+      {
+        path: "spec.rnu",
+        found: "an unknown field",
+        wanted: "a known one",
+        suggestion: "did you mean run?",
+      },
     ],
   });
   const refuse = { parseSpec: () => Promise.reject(error) };

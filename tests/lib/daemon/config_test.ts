@@ -7,6 +7,11 @@ import {
   SettingError,
 } from "#lib/daemon/config.ts";
 import { NETWORK_POOLS_DEFAULT } from "#lib/cell/network_plan.ts";
+import {
+  ENV_PER_FLOW_BACKEND,
+  ENV_PER_FLOW_BACKEND_E7,
+  selectBackend,
+} from "#lib/flow/activation.ts";
 
 Deno.test("without flags and variables every setting has its default", () => {
   const { settings, origins } = resolveSettings({ flags: {}, env: {} });
@@ -56,6 +61,23 @@ Deno.test("each setting refuses what cannot be used, and says what it wants", ()
       assertEquals((error as SettingError).exitCode, 2);
     }
   }
+});
+
+Deno.test("the flow backend's variables mean what they mean to the flow audit, whatever they hold", () => {
+  for (const older of [undefined, "", "ebpf", "nflog", "xdp"]) {
+    for (const newer of [undefined, "", "ebpf", "nflog", "xdp"]) {
+      const env = { [ENV_PER_FLOW_BACKEND]: older, [ENV_PER_FLOW_BACKEND_E7]: newer };
+      const { settings } = resolveSettings({ flags: {}, env });
+      assertEquals(settings.flowBackend, selectBackend(env), JSON.stringify(env));
+    }
+  }
+  const env = { [ENV_PER_FLOW_BACKEND]: "ebpf" };
+  assertEquals(resolveSettings({ flags: {}, env }).origins.flowBackend, {
+    source: "environment",
+    from: ENV_PER_FLOW_BACKEND,
+  });
+  const { settings } = resolveSettings({ flags: { flowBackend: "nflog" }, env });
+  assertEquals(settings.flowBackend, "nflog");
 });
 
 Deno.test("a bad group in the variable shared with other tools falls back, with a note", () => {

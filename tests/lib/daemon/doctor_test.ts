@@ -54,6 +54,8 @@ Deno.test("every check that is not ok says what to run or change", () => {
     netns: NO,
     nftables: NO,
     nflog: NO,
+    flowPrograms: NO,
+    flowProgramsWanted: true,
     conntrackAccounting: NO,
     veth: NO,
     userNamespace: NO,
@@ -79,6 +81,15 @@ Deno.test("what only limits cells is a warning, what stops them a failure", () =
   assertEquals(check({ deadCells: ["x"] }, "leftovers").status, "warn");
   assertEquals(check({ nflog: NO }, "nflog").status, "fail");
   assertEquals(check({ launch: NO }, "launch").status, "fail");
+});
+
+Deno.test("a refused flow program is a warning to who asked for it, and a note to others", () => {
+  const quiet = check({ flowPrograms: NO }, "flow-backend");
+  assertEquals(quiet.status, "ok");
+  assertStringIncludes(quiet.found, "not available: Cannot do it: EPERM (nflog is used)");
+  const wanted = check({ flowPrograms: NO, flowProgramsWanted: true }, "flow-backend");
+  assertEquals(wanted.status, "warn");
+  assertStringIncludes(wanted.fix ?? "", "--flow-backend nflog");
 });
 
 Deno.test("the kernel is judged by its numbers", () => {

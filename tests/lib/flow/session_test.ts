@@ -10,7 +10,12 @@ import {
 } from "#lib/events/mod.ts";
 import { writeFlowKey } from "#lib/flow/packet.ts";
 import { PrefixTable, VERDICT } from "#lib/flow/prefix.ts";
-import { type CloseReason, type FlowBatch, RecordWriter } from "#lib/flow/record.ts";
+import {
+  type CloseReason,
+  DECISION_SOURCE,
+  type FlowBatch,
+  RecordWriter,
+} from "#lib/flow/record.ts";
 import { FlowSession } from "#lib/flow/session.ts";
 import { EMPTY_LISTENER_STATS } from "#lib/flow/stats.ts";
 import { ipv4, ports } from "./packets.ts";
@@ -254,6 +259,31 @@ Deno.test("session: loss becomes a gap, and the counters tell what nobody else s
   });
   assertEquals([counters.backstopDrops, counters.rules], [3, rules]);
   assertEquals(new Set([...events, ...last].map((event) => event.id)).size, 4);
+});
+
+Deno.test("session: an accepted flow that the program told of says so, its losses are decisions", () => {
+  const target = session();
+  const script = new Script();
+  const bytes = new TextEncoder().encode(ALLOW);
+  for (let times = 0; times < 2; times++) {
+    script.key(tcp(1));
+    const id = script.prefixes.intern(bytes, 0, bytes.length);
+    script.writer.commitDecision(1, times, id, VERDICT.accept, T0, DECISION_SOURCE.program);
+  }
+  const gap = { lost: 4, sequenceLost: 0, socketDrops: 0 };
+  script.writer.commitLoss(1, "bpf-ring-full", gap, { fromMs: T0, toMs: T0 });
+  const events = play(target, script);
+  for (const event of events) assertEquals(validateEventData(event.type, event.data), []);
+  const [decision, lost] = events.map((event) => event.data) as [FlowDecisionData, FlowGapData];
+  assertEquals([decision.decision, decision.reasonCode, decision.nftRuleRef], [
+    "allow",
+    "bpf_accept",
+    "egress[0]",
+  ]);
+  assertEquals([events.length, lost.cause, lost.lost], [2, "bpf-ring-full", 4]);
+  const end = { stats: EMPTY_LISTENER_STATS, rules: [], backstopDrops: 0, nowMs: T0 };
+  const { listener } = target.finish(end, ids())[0].data as FlowCountersData;
+  assertEquals([listener.seen, listener.lost], [2, 4]);
 });
 
 Deno.test("session: lost ends of flows are told, and are no lost decisions", () => {

@@ -1,0 +1,15 @@
+/**
+ * The API over HTTP and WebSocket: routes, access, problems, and the server that listens.
+ *
+ * What it serves comes from a {@link ControlPlane}, which `lib/daemon` gives; the protocol is
+ * written down in `docs/protocol/http.md`.
+ *
+ * @module
+ */
+export * from "./access.ts";
+export * from "./app.ts";
+export { BATCH_MAX, BUFFERED_BYTES_MAX, CLIENTS_MAX, CLOSE, STALL_MS } from "./event_hub.ts";
+export { recordCache } from "./pages.ts";
+export * from "./ports.ts";
+export * from "./problem.ts";
+export * from "./serve.ts";

@@ -1,0 +1,138 @@
+/**
+ * Listens for the API: TCP on the loopback interface unless told otherwise, and a Unix socket for
+ * the local root.
+ *
+ * The Unix socket is made with mode 0600, so the kernel lets only the user that runs celld and root
+ * connect: what comes from there is root's. {@link HttpServer.stop} lets requests in flight finish,
+ * tells those who follow, and cuts what is left after a time.
+ *
+ * @module
+ */
+import type { Peer } from "./access.ts";
+import type { HttpApp } from "./app.ts";
+
+/** Where the API is bound unless told otherwise. */
+export const HOSTNAME_DEFAULT = "127.0.0.1";
+/** The port of the API unless told otherwise, as the original's quick start has it. */
+export const PORT_DEFAULT = 8080;
+/** How long requests in flight may take to finish, in milliseconds. */
+export const DRAIN_MS = 10_000;
+
+/** How the API is served. */
+export interface HttpServerOptions {
+  readonly app: Pick<HttpApp, "fetch" | "start" | "stop">;
+  readonly hostname?: string;
+  /** 0: any free one. */
+  readonly port?: number;
+  /** Absent: no Unix socket. Its folder must let nobody else write. */
+  readonly unixSocketPath?: string;
+  /** PEM texts. Absent: plain HTTP. */
+  readonly tls?: { readonly cert: string; readonly key: string };
+  readonly drainMs?: number;
+}
+
+/** A running server. */
+export interface HttpServer {
+  readonly hostname: string;
+  readonly port: number;
+  /** `http://127.0.0.1:8080`. */
+  readonly url: string;
+  /** Resolves once both listeners have ended. */
+  readonly finished: Promise<void>;
+  /** See the module. Twice does nothing more. */
+  stop(): Promise<void>;
+}
+
+/** Starts to serve. Rejects where the address is taken or the log cannot be followed. */
+export async function startHttpServer(options: HttpServerOptions): Promise<HttpServer> {
+  const { app } = options;
+  await app.start();
+  const cut = new AbortController();
+  const listeners: Deno.HttpServer[] = [];
+  try {
+    const tcp = serveTcp(options, cut.signal);
+    listeners.push(tcp);
+    if (options.unixSocketPath !== undefined) {
+      listeners.push(serveUnix(app, options.unixSocketPath, cut.signal));
+    }
+    return runningServer(options, tcp.addr, listeners, cut);
+  } catch (error) {
+    cut.abort();
+    await Promise.allSettled(listeners.map(({ finished }) => finished));
+    await app.stop();
+    throw error;
+  }
+}
+
+function serveTcp(options: HttpServerOptions, signal: AbortSignal): Deno.HttpServer<Deno.NetAddr> {
+  const { app, hostname = HOSTNAME_DEFAULT, port = PORT_DEFAULT, tls } = options;
+  return Deno.serve(
+    { hostname, port, signal, onListen: () => {}, ...(tls ?? {}) },
+    (request, info) => app.fetch(request, tcpPeer(info)),
+  );
+}
+
+function tcpPeer(info: Deno.ServeHandlerInfo<Deno.NetAddr>): Peer {
+  return { address: info.remoteAddr.hostname, isRoot: false };
+}
+
+function serveUnix(
+  app: Pick<HttpApp, "fetch">,
+  path: string,
+  signal: AbortSignal,
+): Deno.HttpServer<Deno.UnixAddr> {
+  removeStale(path);
+  const peer: Peer = { address: "unix", isRoot: true };
+  // The mode must be right from the first moment: a later chmod would leave a gap.
+  const mask = Deno.umask(0o177);
+  try {
+    return Deno.serve(
+      { path, signal, onListen: () => {} },
+      (request) => app.fetch(request, peer),
+    );
+  } finally {
+    Deno.umask(mask);
+  }
+}
+
+/** A killed server leaves its socket behind; anything else at the path is not ours to remove. */
+function removeStale(path: string): void {
+  try {
+    if (Deno.lstatSync(path).isSocket) Deno.removeSync(path);
+  } catch (error) {
+    if (!(error instanceof Deno.errors.NotFound)) throw error;
+  }
+}
+
+function runningServer(
+  options: HttpServerOptions,
+  { hostname, port }: Deno.NetAddr,
+  listeners: readonly Deno.HttpServer[],
+  cut: AbortController,
+): HttpServer {
+  const shown = hostname.includes(":") ? `[${hostname}]` : hostname;
+  const finished = Promise.all(listeners.map((one) => one.finished)).then(() => {});
+  let stopping: Promise<void> | undefined;
+  return {
+    hostname,
+    port,
+    url: `${options.tls === undefined ? "http" : "https"}://${shown}:${port}`,
+    finished,
+    stop: () => stopping ??= stopServer(options, listeners, cut, finished),
+  };
+}
+
+async function stopServer(
+  options: HttpServerOptions,
+  listeners: readonly Deno.HttpServer[],
+  cut: AbortController,
+  finished: Promise<void>,
+): Promise<void> {
+  // No new connections first; those who follow would otherwise come straight back.
+  const drained = Promise.all(listeners.map((one) => one.shutdown()));
+  await options.app.stop();
+  const timer = setTimeout(() => cut.abort(), options.drainMs ?? DRAIN_MS);
+  await Promise.allSettled([drained, finished]);
+  clearTimeout(timer);
+  if (options.unixSocketPath !== undefined) removeStale(options.unixSocketPath);
+}

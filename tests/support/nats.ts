@@ -1,0 +1,218 @@
+/**
+ * Real `nats-server` processes for tests: on loopback, with free ports and a folder of their own,
+ * killed and cleared away at the end.
+ *
+ * @module
+ */
+import { connect, type NatsConnection } from "@nats-io/transport-node";
+import { jetstreamManager } from "@nats-io/jetstream";
+
+/** Largest message that these servers take: an event at its bound, and its headers. */
+const MAX_PAYLOAD_BYTES = 2 * 1024 * 1024;
+
+const FOLDERS = ["/usr/sbin", "/usr/bin", "/usr/local/bin", "/bin"];
+const PROGRAM = FOLDERS.map((folder) => `${folder}/nats-server`).find(isFile);
+
+/** Whether the program is there. */
+export const HAS_NATS_SERVER: boolean = PROGRAM !== undefined;
+
+/** Registers a test that needs `nats-server`; skipped, with the reason in its name, without it. */
+export function natsTest(name: string, work: () => Promise<void>): void {
+  if (HAS_NATS_SERVER) Deno.test(name, work);
+  else Deno.test({ name: `${name} (skipped: no nats-server)`, ignore: true, fn: work });
+}
+
+/** How to start a server. */
+export interface NatsOptions {
+  /** Lines for its configuration, such as an `authorization` block. */
+  readonly config?: string;
+  /** Its place in a cluster. */
+  readonly cluster?: { readonly port: number; readonly routes: readonly number[] };
+  /** Name in the cluster. */
+  readonly name?: string;
+}
+
+/** One server, which can be killed and started again with the same port and storage. */
+export class NatsServer {
+  /** The folder with its storage, configuration and log. */
+  readonly folder: string;
+  /** Its port on 127.0.0.1. */
+  readonly port: number;
+  #child: Deno.ChildProcess | undefined;
+
+  /** Use {@link startNats}. */
+  constructor(folder: string, port: number) {
+    this.folder = folder;
+    this.port = port;
+  }
+
+  /** Where clients find it. */
+  get url(): string {
+    return `nats://127.0.0.1:${this.port}`;
+  }
+
+  /** Starts it and waits until it listens. */
+  async start(): Promise<void> {
+    const child = new Deno.Command(PROGRAM!, {
+      args: ["-c", `${this.folder}/nats.conf`],
+      stdin: "null",
+      stdout: "null",
+      stderr: "null",
+    }).spawn();
+    this.#child = child;
+    let isOver = false;
+    child.status.then(() => isOver = true);
+    for (let attempt = 0; attempt < 500 && !isOver; attempt++) {
+      if (await answers(this.port)) return;
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    }
+    await this.kill();
+    throw new Error(`Cannot start nats-server: ${this.log()}`);
+  }
+
+  /** Ends it at once, as a crash would. */
+  async kill(): Promise<void> {
+    const child = this.#child;
+    this.#child = undefined;
+    if (child === undefined) return;
+    try {
+      child.kill("SIGKILL");
+    } catch {
+      // It has ended by itself.
+    }
+    await child.status;
+  }
+
+  /** Stops or continues it, as a machine that hangs. */
+  signal(signal: "SIGSTOP" | "SIGCONT"): void {
+    this.#child?.kill(signal);
+  }
+
+  /** What it logged, for messages of failed tests. */
+  log(): string {
+    try {
+      return Deno.readTextFileSync(`${this.folder}/nats.log`);
+    } catch {
+      // Not even its log was made.
+      return "nothing logged";
+    }
+  }
+
+  /** Kills it and removes its folder. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.kill();
+    Deno.removeSync(this.folder, { recursive: true });
+  }
+}
+
+/** Starts a server. */
+export async function startNats(options: NatsOptions = {}): Promise<NatsServer> {
+  for (let attempt = 0;; attempt++) {
+    const server = makeServer(options);
+    try {
+      await server.start();
+      return server;
+    } catch (error) {
+      // Another process may have taken the port between its choice and its use.
+      await server[Symbol.asyncDispose]();
+      if (attempt === 3 || !(error as Error).message.includes("address already in use")) {
+        throw error;
+      }
+    }
+  }
+}
+
+function makeServer(options: NatsOptions): NatsServer {
+  const folder = Deno.makeTempDirSync({ prefix: "celld-nats-" });
+  const server = new NatsServer(folder, freePort());
+  const { cluster } = options;
+  const lines = [
+    `listen: "127.0.0.1:${server.port}"`,
+    `server_name: "${options.name ?? "one"}"`,
+    `log_file: "${folder}/nats.log"`,
+    `max_payload: ${MAX_PAYLOAD_BYTES}`,
+    `jetstream { store_dir: "${folder}/store" }`,
+    ...(cluster === undefined ? [] : [
+      `cluster { name: "test", listen: "127.0.0.1:${cluster.port}", routes: [${
+        cluster.routes.map((port) => `"nats://127.0.0.1:${port}"`).join(", ")
+      }] }`,
+    ]),
+    options.config ?? "",
+  ];
+  Deno.writeTextFileSync(`${folder}/nats.conf`, lines.join("\n"));
+  return server;
+}
+
+/** Several servers as one cluster. */
+export class NatsCluster {
+  /** Use {@link startNatsCluster}. */
+  constructor(readonly nodes: readonly NatsServer[]) {}
+
+  /** All of them, for a client. */
+  get url(): string {
+    return this.nodes.map(({ url }) => url).join(",");
+  }
+
+  /** Kills them and removes their folders. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const node of this.nodes) await node[Symbol.asyncDispose]();
+  }
+}
+
+/** Starts a cluster of so many nodes. */
+export async function startNatsCluster(size: number): Promise<NatsCluster> {
+  const routes = Array.from({ length: size }, freePort);
+  const nodes = await Promise.all(
+    routes.map((port, index) => startNats({ name: `node-${index}`, cluster: { port, routes } })),
+  );
+  return new NatsCluster(nodes);
+}
+
+/** Runs with a client that knows nothing of celld. */
+export async function withClient<T>(
+  url: string,
+  work: (nc: NatsConnection) => Promise<T>,
+): Promise<T> {
+  const nc = await connect({ servers: url.split(","), reconnect: false });
+  try {
+    return await work(nc);
+  } finally {
+    await nc.close();
+  }
+}
+
+/** Removes the log's stream and everything in it. */
+export async function deleteStream(url: string): Promise<void> {
+  await withClient(url, async (nc) => {
+    const manager = await jetstreamManager(nc);
+    await manager.streams.delete("CELLOS_EVENTS");
+  });
+}
+
+/** A port of 127.0.0.1 that nobody listens on. */
+export function freePort(): number {
+  const listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  const { port } = listener.addr as Deno.NetAddr;
+  listener.close();
+  return port;
+}
+
+async function answers(port: number): Promise<boolean> {
+  try {
+    const connection = await Deno.connect({ hostname: "127.0.0.1", port });
+    connection.close();
+    return true;
+  } catch {
+    // Not yet.
+    return false;
+  }
+}
+
+function isFile(path: string): boolean {
+  try {
+    return Deno.statSync(path).isFile;
+  } catch {
+    // Not there is the answer.
+    return false;
+  }
+}
