@@ -14,7 +14,7 @@ const nc = enc.NftConn.prototype as any; const commit = nc.commit;
 nc.commit = function (m: any) { const t = performance.now(); const r = commit.call(this, m); add("  commit " + m.length, performance.now() - t); return r; };
 const hn = HostNetwork.prototype as any;
 for (const k of ["attach", "admit", "hostAddresses", "expel", "detach"]) { const f = hn[k]; hn[k] = function (...a: any[]) { const t = performance.now(); const r = f.apply(this, a); const done = () => add("  net." + k, performance.now() - t); if (r?.then) return r.then((v: any) => { done(); return v; }); done(); return r; }; }
-const ep = enc.Epoll.prototype as any; const wa = ep.waitAsync; ep.waitAsync = async function (...a: any[]) { console.error("wait>"); const r = await wa.apply(this, a); console.error("<", JSON.stringify(r)); return r; };
+const ep = enc.Epoll.prototype as any; const wa = ep.waitAsync; ep.waitAsync = async function (...a: any[]) {  const r = await wa.apply(this, a);  return r; };
 await onGround(async (ground) => {
   Deno.mkdirSync(`${GROUND_DIR}/workload`);
   writeFirstInstruction(`${GROUND_DIR}/workload/first`);
@@ -25,14 +25,15 @@ await onGround(async (ground) => {
   const w = watcher.run(); w.catch((e) => { console.error(e); Deno.exit(1); });
   const ctx: any = { settings, paths, network: new HostNetwork(paths, settings.pools), cgroups: discoverCgroups(), watcher };
   const spec = benchSpec(["/bench/first"]);
-  const steps = ["lease", "netns", "network", "ruleset", "cgroup", "secrets", "launch"] as const;
+  const steps = ["lease", "netns", "network", "cgroup", "ruleset", "secrets", "launch"] as const;
   for (let i = 0; i < Number(Deno.args[0] ?? 100); i++) {
     if (i === 10) T.clear();
     let exited!: () => void; const ex = new Promise<void>((r) => exited = r);
-    const cell = new HostCell(ctx, { cellId: "c" + i, runId: "r", spec, secrets: {}, stdinFd: -1 }, { started() { console.error("started"); }, output(_s: any, c: any) { console.error("out", c.length); }, exited() { exited(); } } as any);
-    for (const s of steps) { console.error(s); const t = performance.now(); await cell.do(s); add(s, performance.now() - t); }
-    console.error("wait"); await ex; console.error("exited");
-    for (const s of [...steps].reverse()) { console.error("undo", s); const t = performance.now(); await cell.undo(s); add("undo " + s, performance.now() - t); }
+    const cell = new HostCell(ctx, { cellId: "c" + i, runId: "r", spec, secrets: {}, stdinFd: -1 }, { started() {  }, output(_s: any, c: any) {  }, exited() { exited(); } } as any);
+    for (const s of steps) { const t = performance.now(); await cell.do({ step: s } as any); add(s, performance.now() - t); }
+    
+    await ex;
+    for (const s of [...steps].reverse()) { const t = performance.now(); await cell.undo(s); add("undo " + s, performance.now() - t); }
   }
   watcher.stop(); await w;
   for (const [k, v] of T) console.log(k.padEnd(20), quantile(v, .5).toFixed(2), quantile(v, .99).toFixed(2), v.length);

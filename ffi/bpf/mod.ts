@@ -6,7 +6,7 @@
 export * from "./assembler.ts";
 export * from "./clock.ts";
 export { BpfError } from "./command.ts";
-export type { BpfAluOp, BpfHelper, BpfJumpOp, BpfRegister, BpfSize } from "./instruction.ts";
+export * from "./instruction.ts";
 export * from "./map.ts";
 export * from "./program.ts";
 export * from "./ring.ts";

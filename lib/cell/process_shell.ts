@@ -5,6 +5,10 @@
  * was executed or why not, the pidfd of the init that everything has ended, inotify that
  * there is new output. Bounds: {@link OUTPUT_UNREAD_BYTES_MAX} in flight to the main thread.
  *
+ * The output of a served cell stays in its files, where whoever asks reads it. Its process may be
+ * one that another celld launched: then it is no child of ours, its pidfd tells all the same that
+ * it has ended, and its init's record how.
+ *
  * @module
  */
 import {
@@ -46,7 +50,7 @@ export interface ProcessNotices {
   /** The workload's program was executed. */
   started(): void;
   output(stream: OutputStream, chunk: Uint8Array<ArrayBuffer>): void;
-  /** All processes of the cell have ended and all output was told. */
+  /** All processes of the cell have ended, and all output was told or is in its files. */
   exited(record: CellExit["record"], skippedBytes: number): void;
 }
 
@@ -69,7 +73,8 @@ export class ProcessShell {
   readonly #options: ProcessOptions;
   readonly #pidfd: Fd;
   readonly #status: Fd;
-  readonly #ready: Fd;
+  /** Absent for a process that another celld launched. */
+  readonly #ready: Fd | undefined;
   readonly #followers: readonly FollowedStream[];
   readonly #tags: number[] = [];
   readonly #files: number[] = [];
@@ -120,7 +125,24 @@ export class ProcessShell {
     }
   }
 
-  private constructor(options: ProcessOptions, pid: number, pidfd: Fd, status: Fd, ready: Fd) {
+  /** Goes on with a process that another celld launched. Takes over `pidfd`. */
+  static adopt(options: ProcessOptions, pid: number, pidfd: Fd): ProcessShell {
+    try {
+      const status = openFile(options.paths.exit);
+      return new ProcessShell(options, pid, pidfd, status, undefined);
+    } catch (cause) {
+      pidfd.close();
+      throw cause;
+    }
+  }
+
+  private constructor(
+    options: ProcessOptions,
+    pid: number,
+    pidfd: Fd,
+    status: Fd,
+    ready: Fd | undefined,
+  ) {
     this.#options = options;
     this.pid = pid;
     this.#pidfd = pidfd;
@@ -136,10 +158,8 @@ export class ProcessShell {
     for (const followed of this.#followers) {
       this.#files.push(watcher.watchFile(followed.path, () => this.#pump(followed)));
     }
-    this.#tags.push(
-      watcher.watch(ready, () => this.#onReady()),
-      watcher.watch(pidfd, () => this.#onExit()),
-    );
+    this.#tags.push(watcher.watch(pidfd, () => this.#onExit(true)));
+    if (ready !== undefined) this.#tags.push(watcher.watch(ready, () => this.#onReady()));
   }
 
   /** Sends a signal to the workload, through its init; a tree that has ended needs none. */
@@ -159,7 +179,7 @@ export class ProcessShell {
     const deadline = performance.now() + END_TIMEOUT_MS;
     while (!this.#hasEnded) {
       kill();
-      this.#onExit();
+      this.#onExit(false);
       if (this.#hasEnded) break;
       if (performance.now() > deadline) {
         throw new Error(`Cannot end process ${this.pid}: it is still there after a kill`);
@@ -170,10 +190,11 @@ export class ProcessShell {
   }
 
   #onReady(): void {
+    if (this.#ready === undefined) return;
     const bytes = new Uint8Array(8);
     const count = readFd(this.#ready, bytes);
     if (count === undefined) return;
-    this.#options.watcher.unwatch(this.#tags[0]!);
+    this.#options.watcher.unwatch(this.#tags[1]!);
     // No record: the init died first; its end is told by the pidfd.
     const errno = new DataView(bytes.buffer).getUint32(0, true);
     if (count !== bytes.length || errno !== 0) return;
@@ -182,8 +203,8 @@ export class ProcessShell {
     if (!this.#hasEnded) this.#followers.forEach((followed) => this.#pump(followed));
   }
 
-  #onExit(): void {
-    if (this.#hasEnded || waitPidfd(this.#pidfd) === undefined) return;
+  #onExit(isTold: boolean): void {
+    if (this.#hasEnded || !this.#hasExited(isTold)) return;
     this.#onReady();
     this.#hasEnded = true;
     // The last output may be more than one portion and more than is allowed in flight:
@@ -197,16 +218,26 @@ export class ProcessShell {
     this.#options.notices.exited(record, skipped);
   }
 
+  /** Only the kernel's word on its pidfd is to be had of a process that is not our child. */
+  #hasExited(isTold: boolean): boolean {
+    return this.#ready === undefined ? isTold : waitPidfd(this.#pidfd) !== undefined;
+  }
+
   #pump(followed: FollowedStream): void {
     // Nobody may be reading; the file has a bound all the same.
     followed.follower.trim();
+    if (this.#isServed) return;
     while (followed.unreadBytes < OUTPUT_UNREAD_BYTES_MAX) {
       if (!this.#sendPortion(followed)) return;
     }
   }
 
   #drain(followed: FollowedStream): void {
-    while (this.#sendPortion(followed));
+    while (!this.#isServed && this.#sendPortion(followed));
+  }
+
+  get #isServed(): boolean {
+    return this.#options.order.isServed === true;
   }
 
   #sendPortion(followed: FollowedStream): boolean {
@@ -226,7 +257,7 @@ export class ProcessShell {
   #close(): void {
     this.#unwatch();
     for (const { follower } of this.#followers) follower[Symbol.dispose]();
-    for (const fd of [this.#pidfd, this.#status, this.#ready]) fd.close();
+    for (const fd of [this.#pidfd, this.#status, this.#ready]) fd?.close();
   }
 }
 

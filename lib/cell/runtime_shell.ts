@@ -8,7 +8,7 @@
  * @module
  */
 import { Fd, OPEN, openFile, tryLock } from "#ffi/mod.ts";
-import { cellPaths, type RuntimePaths, runtimePaths } from "./paths.ts";
+import { cellPaths, endedPaths, type RuntimePaths, runtimePaths } from "./paths.ts";
 
 /** How long a process waits for its turn before it says who is in the way, in milliseconds. */
 export const RUNTIME_LOCK_TIMEOUT_MS = 20_000;
@@ -101,6 +101,11 @@ export function readLeases(paths: RuntimePaths): Map<number, string> {
  */
 export function claimCellDirectory(paths: RuntimePaths, cellId: string): Fd {
   const cell = cellPaths(paths.directory, cellId);
+  if (isThere(endedPaths(paths.directory, cellId).directory)) {
+    throw new RuntimeDirError(
+      `Cannot make cell ${JSON.stringify(cellId)}: a cell of that id has ended here`,
+    );
+  }
   try {
     Deno.mkdirSync(cell.directory, { mode: 0o711 });
   } catch (cause) {
@@ -128,6 +133,16 @@ export function tryClaimDeadCell(paths: RuntimePaths, cellId: string): Fd | unde
 /** Removes a cell's directory with all in it; one that is not there is left alone. */
 export function removeCellDirectory(paths: RuntimePaths, cellId: string): void {
   removeIfThere(cellPaths(paths.directory, cellId).directory);
+}
+
+function isThere(path: string): boolean {
+  try {
+    Deno.lstatSync(path);
+    return true;
+  } catch (cause) {
+    if (cause instanceof Deno.errors.NotFound) return false;
+    throw cause;
+  }
 }
 
 function removeIfThere(path: string): void {

@@ -75,6 +75,7 @@ natsTest(
         spoolPath: `${folder}/spool`,
         spoolBytes: 8 * 1024 * 1024,
         appendTimeoutMs: 120_000,
+      readTimeoutMs: 60_000,
       });
       assertEquals(log.drift(), []);
       const writers = [
