@@ -7,6 +7,10 @@
  * It decides nothing: order, retries and what a failure means are the lifecycle's. It runs
  * on the host worker's thread, whose network namespace is the host's.
  *
+ * A served cell writes down how far it has come, so that another celld can go on with it:
+ * {@link HostCell.adopt} opens again what a killed one had open, and changes nothing of what the
+ * cell is held by.
+ *
  * @module
  */
 import {
@@ -18,11 +22,25 @@ import {
   NetlinkConn,
   NftConn,
   type NftTable,
+  openCgroup,
+  openNetns,
+  signalPidfd,
   withNetns,
 } from "#ffi/mod.ts";
+import { CELL_RECORD_SCHEMA, type CellRecordFile } from "./adopt.ts";
+import {
+  archiveCell,
+  findInit,
+  openProcess,
+  readBootId,
+  readCellRecord,
+  readStartTicks,
+  writeCellRecord,
+} from "./adopt_shell.ts";
 import { configureCellNetns } from "./cell_netns_shell.ts";
 import type { HostNetwork } from "./host_network_shell.ts";
 import type {
+  AdoptedCell,
   CellCounters,
   CellExit,
   CellOrder,
@@ -43,6 +61,7 @@ import {
   leasedIndexes,
   removeCellDirectory,
   removeLease,
+  tryClaimDeadCell,
   withRuntimeLock,
   writeLease,
 } from "./runtime_shell.ts";
@@ -74,6 +93,10 @@ export class HostCell {
   #table: NftTable | undefined;
   #process: ProcessShell | undefined;
   #hasLeftovers = false;
+  /** What is written down; only of a served cell. */
+  #record: CellRecordFile | undefined;
+  /** Limits that a served cell ran into, read before its cgroup goes. */
+  #lastFacts: Pick<CellExit, "oomKills" | "pidsMaxHits"> = { oomKills: 0, pidsMaxHits: 0 };
   /** What the host side had dropped when its rules were removed. */
   #finalDrops: number | undefined;
 
@@ -134,6 +157,7 @@ export class HostCell {
       case "secrets":
         return removeSecrets(this.#paths.secrets);
       case "cgroup":
+        this.exitFacts();
         await this.#cgroup?.remove();
         this.#cgroup = undefined;
         return;
@@ -170,8 +194,102 @@ export class HostCell {
 
   /** What the kernel and the init know of how the workload ended. */
   exitFacts(): Pick<CellExit, "oomKills" | "pidsMaxHits"> {
-    const events = this.#cgroup?.events();
-    return { oomKills: events?.oomKills ?? 0, pidsMaxHits: events?.pidsMaxHits ?? 0 };
+    if (this.#cgroup !== undefined) this.#lastFacts = this.#cgroup.events();
+    return this.#lastFacts;
+  }
+
+  /**
+   * Takes over a served cell that runs on without its celld: opens again what that had open, and
+   * watches its process. Policy, limits, network and files are not touched. Throws where another
+   * celld has it, or its process has ended meanwhile: then recovery is to look at it again.
+   */
+  static async adopt(
+    context: HostContext,
+    cellId: string,
+    notices: ProcessNotices,
+  ): Promise<{ cell: HostCell; facts: AdoptedCell }> {
+    return await withRuntimeLock(context.paths, () => {
+      const paths = cellPaths(context.settings.runtimeDir, cellId);
+      const record = readCellRecord(paths.record);
+      if (record === undefined) throw new TypeError(`Cannot adopt: no record of ${cellId}`);
+      const { runId, spec } = record;
+      const order = { cellId, runId, spec, secrets: {}, stdinFd: -1, isServed: true };
+      const cell = new HostCell(context, order, notices);
+      try {
+        return { cell, facts: cell.#takeOver(record) };
+      } catch (cause) {
+        cell.#letGo();
+        throw cause;
+      }
+    });
+  }
+
+  #takeOver(record: CellRecordFile): AdoptedCell {
+    const { settings, paths, cgroups, watcher } = this.#context;
+    const { cellId, runId, spec, index } = record;
+    this.#lock = tryClaimDeadCell(paths, cellId);
+    if (this.#lock === undefined) throw new Error(`Cannot adopt ${cellId}: another celld has it`);
+    this.#plan = planNetwork(index, settings.pools);
+    this.#cgroup = openCgroup(cgroups, cellCgroupPath(settings.cgroupParent, cellId));
+    const init = record.init ?? findInit(this.#cgroup);
+    const pidfd = init === undefined ? undefined : openProcess(init);
+    if (init === undefined || pidfd === undefined) {
+      throw new Error(`Cannot adopt ${cellId}: its process has ended`);
+    }
+    using closing = new DisposableStack();
+    closing.use(pidfd);
+    this.#netns = openNetns(`/proc/${init.pid}/ns/net`);
+    // The number names another process only after ours has ended.
+    if (!signalPidfd(pidfd, 0)) throw new Error(`Cannot adopt ${cellId}: its process has ended`);
+    this.#nft = withNetns(this.#netns, () => NetlinkConn.open("netfilter"));
+    const acceptsToldBy = record.ruleset?.acceptsToldBy ?? "log";
+    this.#table = this.#tableWith(acceptsToldBy, record.ruleset?.hostAddresses ?? []);
+    const launchedAtMs = record.launchedAtMs ?? record.bornAtMs;
+    this.#record = { ...record, stage: "running", init, launchedAtMs };
+    if (record.stage !== "running") this.#writeRecord({});
+    this.#process = ProcessShell.adopt(
+      {
+        order: this.order,
+        paths: this.#paths,
+        settings,
+        netns: this.#netns,
+        cgroup: this.#cgroup!,
+        uid: leaseUid(index),
+        watcher,
+        notices: this.#notices,
+      },
+      init.pid,
+      pidfd,
+    );
+    closing.move();
+    const { v2 } = this.#cgroup!;
+    return {
+      cellId,
+      runId,
+      spec,
+      index,
+      pid: init.pid,
+      netnsFd: this.#netns.number,
+      ...(v2 === undefined ? {} : { cgroupFd: v2.number }),
+      bornAtMs: record.bornAtMs,
+      launchedAtMs,
+      acceptsToldBy,
+    };
+  }
+
+  /** Closes what was opened to take the cell over; the cell is as it was. */
+  #letGo(): void {
+    this.#nft?.close();
+    this.#netns?.close();
+    this.#cgroup?.[Symbol.dispose]();
+    this.#lock?.close();
+  }
+
+  /** Writes down how far a served cell has come; nothing for one that ends with its celld. */
+  #writeRecord(news: Partial<CellRecordFile>): void {
+    if (this.#record === undefined) return;
+    this.#record = { ...this.#record, ...news };
+    writeCellRecord(this.#paths.record, this.#record);
   }
 
   #index(): number {
@@ -189,11 +307,29 @@ export class HostCell {
         indexMax: networkIndexMax(settings.pools),
         ...(last === undefined ? {} : { last }),
       });
+      this.#beginRecord(index);
       writeLease(paths, index, this.order.cellId);
       return index;
     });
     this.#plan = planNetwork(index, settings.pools);
     return { index };
+  }
+
+  /** Before the lease is written: what has one has a record, if it is to have one at all. */
+  #beginRecord(index: number): void {
+    const { cellId, runId, spec, isServed } = this.order;
+    if (isServed !== true) return;
+    this.#record = {
+      schema: CELL_RECORD_SCHEMA,
+      bootId: readBootId(),
+      stage: "making",
+      cellId,
+      runId,
+      spec,
+      index,
+      bornAtMs: Date.now(),
+    };
+    this.#writeRecord({});
   }
 
   async #returnLease(): Promise<void> {
@@ -205,8 +341,11 @@ export class HostCell {
     }
     const { paths } = this.#context;
     const index = this.#plan?.index;
+    const { cellId } = this.order;
     await withRuntimeLock(paths, () => {
-      removeCellDirectory(paths, this.order.cellId);
+      const wasLaunched = this.#record !== undefined && this.#record.stage !== "making";
+      if (wasLaunched) archiveCell(paths, this.#paths, cellId, this.#lastFacts);
+      else removeCellDirectory(paths, cellId);
       if (index !== undefined) removeLease(paths, index);
       this.#lock?.close();
     });
@@ -237,17 +376,24 @@ export class HostCell {
     await this.#context.network.detach(this.#plan.index);
   }
 
-  async #installRulesets(acceptsToldBy: "log" | "marks"): Promise<StepFacts> {
-    const { network, settings } = this.#context;
-    const table = cellTable(this.#policy, {
+  #tableWith(acceptsToldBy: "log" | "marks", hostAddresses: readonly string[]): NftTable {
+    const { settings } = this.#context;
+    return cellTable(this.#policy, {
       cellId: this.order.cellId,
       nflogGroup: settings.nflogGroup,
-      hostAddresses: network.hostAddresses(),
+      hostAddresses,
       pools: settings.pools,
       linkAddresses: [this.#plan!.hostIpv4, this.#plan!.hostIpv6],
       cellAddresses: [this.#plan!.cellIpv4, this.#plan!.cellIpv6],
       acceptsToldBy,
     });
+  }
+
+  async #installRulesets(acceptsToldBy: "log" | "marks"): Promise<StepFacts> {
+    const { network } = this.#context;
+    const hostAddresses = network.hostAddresses();
+    const table = this.#tableWith(acceptsToldBy, hostAddresses);
+    this.#writeRecord({ ruleset: { hostAddresses, acceptsToldBy } });
     new NftConn(this.#nft!).commit(encodeTable(table));
     this.#table = table;
     if (needsNetwork(this.#policy)) await network.admit(this.#plan!, this.#policy);
@@ -277,7 +423,19 @@ export class HostCell {
     return v2 === undefined ? {} : { cgroupFd: v2.number };
   }
 
+  #recordInit(pid: number): void {
+    if (this.#record === undefined) return;
+    // One that has ended already needs no name: its exit record is there.
+    const startTicks = readStartTicks(pid);
+    this.#writeRecord({
+      stage: "running",
+      ...(startTicks === undefined ? {} : { init: { pid, startTicks } }),
+    });
+  }
+
   #launch(): StepFacts {
+    // Before the program can run: it is never started a second time.
+    this.#writeRecord({ stage: "launching", launchedAtMs: Date.now() });
     this.#process = ProcessShell.launch({
       order: this.order,
       paths: this.#paths,
@@ -288,6 +446,7 @@ export class HostCell {
       watcher: this.#context.watcher,
       notices: this.#notices,
     });
+    this.#recordInit(this.#process.pid);
     return { pid: this.#process.pid };
   }
 }

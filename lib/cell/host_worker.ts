@@ -81,6 +81,16 @@ class HostWorker {
       return recoverCells({ paths, network, cgroups, cgroupParent: settings.cgroupParent });
     },
     open: (order) => this.#open(order),
+    adopt: async ({ cellId }) => {
+      this.#refuseOpen(cellId);
+      const { cell, facts } = await HostCell.adopt(
+        this.#configured(),
+        cellId,
+        this.#noticesOf(cellId),
+      );
+      this.#cells.set(cellId, cell);
+      return facts;
+    },
     step: (order) => this.#cell(order.cellId).do(order),
     undo: async ({ cellId, step }) => {
       await this.#cell(cellId).undo(step);
@@ -127,11 +137,20 @@ class HostWorker {
   }
 
   #open(order: CellOrder): null {
-    if (this.#cells.has(order.cellId)) {
-      throw new TypeError(`Cannot open cell ${JSON.stringify(order.cellId)}: it is open`);
-    }
     const { cellId } = order;
-    const notices: ProcessNotices = {
+    this.#refuseOpen(cellId);
+    const cell = new HostCell(this.#configured(), order, this.#noticesOf(cellId));
+    this.#cells.set(cellId, cell);
+    return null;
+  }
+
+  #refuseOpen(cellId: string): void {
+    if (!this.#cells.has(cellId)) return;
+    throw new TypeError(`Cannot open cell ${JSON.stringify(cellId)}: it is open`);
+  }
+
+  #noticesOf(cellId: string): ProcessNotices {
+    return {
       started: () => this.#port.postMessage({ kind: "started", cellId }),
       output: (stream, chunk) =>
         this.#port.postMessage({ kind: "output", cellId, stream, chunk }, [chunk.buffer]),
@@ -144,8 +163,6 @@ class HostWorker {
         });
       },
     };
-    this.#cells.set(cellId, new HostCell(this.#configured(), order, notices));
-    return null;
   }
 
   #configured(): HostContext {
