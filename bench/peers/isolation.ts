@@ -39,11 +39,12 @@ export function makePeers(options: PeerOptions): Peer[] {
   const { directory, workload } = options;
   writeRules(options);
   writeBundle(directory, workload);
+  const crun = crunCommand(directory);
   const box = "--ro-bind / / --tmpfs /tmp --dev /dev --proc /proc --die-with-parent";
   return [
     peer("plain process (no box)", [], () => `exec ${workload}`),
     peer("bwrap", ["bwrap"], () => `exec bwrap --unshare-all ${box} ${workload}`),
-    peer("crun", ["crun"], (id) => `exec ${crunCommand(place)} run -b ${directory}/bundle c${id}`),
+    peer("crun", ["crun"], (id) => `exec ${crun} run -b ${directory}/bundle c${id}`),
     peer("ip netns + nft", ["ip", "nft"], (id) => inNetns(directory, id, workload)),
     peer(
       "bwrap + ip netns + nft",
@@ -51,6 +52,20 @@ export function makePeers(options: PeerOptions): Peer[] {
       (id) => inNetns(directory, id, `bwrap --unshare-all --share-net ${box} ${workload}`),
     ),
   ];
+}
+
+/**
+ * crun refuses hosts that have both cgroup versions, even when it is to leave cgroups alone: it
+ * is run in a mount namespace without the second one, which costs it one exec.
+ */
+function crunCommand(directory: string): string {
+  const crun = "crun --cgroup-manager=disabled";
+  const place = `${directory}/without-v2`;
+  const hybrid = "/sys/fs/cgroup/unified";
+  const script = `test -d ${hybrid} && touch ${place} && unshare --mount=${place} umount ${hybrid}`;
+  const { code } = new Deno.Command("/bin/sh", { args: ["-c", script], stderr: "null" })
+    .outputSync();
+  return code === 0 ? `nsenter --mount=${place} ${crun}` : crun;
 }
 
 function peer(name: string, needs: readonly (keyof typeof PACKAGES)[], script: Peer["script"]) {

@@ -161,16 +161,24 @@ export function archiveCell(
   Deno.removeSync(lock);
 }
 
+/** An ended cell, as what is kept of it tells. */
+export interface EndedCell {
+  readonly record: CellRecordFile;
+  readonly end: CellEndFacts;
+  /** When its init wrote the end down, milliseconds since 1970; absent where it did not. */
+  readonly endedAtMs: number | undefined;
+}
+
 /** What is kept of an ended cell; `undefined` where nothing is. */
-export function readEndedCell(
-  runtimeDir: string,
-  cellId: string,
-): { readonly record: CellRecordFile; readonly end: CellEndFacts } | undefined {
+export function readEndedCell(runtimeDir: string, cellId: string): EndedCell | undefined {
   const paths = endedPaths(runtimeDir, cellId);
   const record = readCellRecord(paths.record);
   const text = readIfThere(paths.end);
   if (record === undefined || text === undefined) return undefined;
-  return { record, end: JSON.parse(text) as CellEndFacts };
+  const end = JSON.parse(text) as CellEndFacts;
+  const isTold = end.record.kind !== "lost";
+  const endedAtMs = isTold ? Deno.statSync(paths.exit).mtime?.getTime() : undefined;
+  return { record, end, endedAtMs };
 }
 
 function replaceFile(path: string, text: string): void {

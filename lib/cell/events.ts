@@ -40,6 +40,17 @@ export interface CompletedFacts {
   readonly durationMs: number;
 }
 
+/** Which place in a formation a cell is for. */
+export interface FormationPlace {
+  /** UUID. */
+  readonly formationId: string;
+  readonly member: string;
+  /** From 0. */
+  readonly replica: number;
+  /** How many times the replica had been started before. */
+  readonly attempt: number;
+}
+
 /** Makes the events of one run of one cell. */
 export class CellEvents {
   readonly #context: CellEventContext;
@@ -47,6 +58,23 @@ export class CellEvents {
   /** For one run. */
   constructor(context: CellEventContext) {
     this.#context = context;
+  }
+
+  /** Somebody wants the cell, and it will be made. */
+  requested(
+    stamp: EventStamp,
+    spec: Readonly<Record<string, unknown>>,
+    place?: FormationPlace,
+  ): CloudEvent {
+    return this.#make(stamp, EVENT_TYPES.cellRequested, { spec, ...place });
+  }
+
+  /** Somebody wants the cell to end; `reason` is a word for machines. */
+  stopRequested(stamp: EventStamp, reason: string, force: boolean): CloudEvent {
+    return this.#make(stamp, EVENT_TYPES.cellStopRequested, {
+      reason,
+      ...(force ? { force } : {}),
+    });
   }
 
   /** The cell has entered a phase; `detail` says what is being done or why. */

@@ -18,6 +18,7 @@ import {
   type CgroupLayout,
   createCgroup,
   createNetns,
+  encodeTable,
   type Fd,
   NetlinkConn,
   NftConn,
@@ -27,16 +28,9 @@ import {
   signalPidfd,
   withNetns,
 } from "#ffi/mod.ts";
-import { CELL_RECORD_SCHEMA, type CellRecordFile } from "./adopt.ts";
-import {
-  archiveCell,
-  findInit,
-  openProcess,
-  readBootId,
-  readCellRecord,
-  readStartTicks,
-  writeCellRecord,
-} from "./adopt_shell.ts";
+import type { CellRecordFile } from "./adopt.ts";
+import { RecordKeeper } from "./adopt_record_shell.ts";
+import { archiveCell, findInit, openProcess, readCellRecord } from "./adopt_shell.ts";
 import { configureCellNetns } from "./cell_netns_shell.ts";
 import type { HostNetwork } from "./host_network_shell.ts";
 import type {
@@ -53,7 +47,7 @@ import { chooseLease, leaseUid } from "./lease.ts";
 import { networkIndexMax, type NetworkPlan, planNetwork } from "./network_plan.ts";
 import { cellCgroupPath, type CellPaths, cellPaths, type RuntimePaths } from "./paths.ts";
 import { makePolicy, needsNetwork, type Policy } from "./policy.ts";
-import { type ProcessNotices, ProcessShell } from "./process_shell.ts";
+import { type ProcessNotices, type ProcessOptions, ProcessShell } from "./process_shell.ts";
 import { cellTable, cellTableName } from "./ruleset.ts";
 import {
   claimCellDirectory,
@@ -67,7 +61,6 @@ import {
 } from "./runtime_shell.ts";
 import { removeSecrets, writeSecrets } from "./secrets_shell.ts";
 import type { Watcher } from "./watcher_shell.ts";
-import { encodeTable } from "#ffi/mod.ts";
 
 /** What all cells of a worker share. */
 export interface HostContext {
@@ -93,8 +86,8 @@ export class HostCell {
   #table: NftTable | undefined;
   #process: ProcessShell | undefined;
   #hasLeftovers = false;
-  /** What is written down; only of a served cell. */
-  #record: CellRecordFile | undefined;
+  /** Only of a served cell. */
+  #keeper: RecordKeeper | undefined;
   /** Limits that a served cell ran into, read before its cgroup goes. */
   #lastFacts: Pick<CellExit, "oomKills" | "pidsMaxHits"> = { oomKills: 0, pidsMaxHits: 0 };
   /** What the host side had dropped when its rules were removed. */
@@ -216,7 +209,8 @@ export class HostCell {
       const order = { cellId, runId, spec, secrets: {}, stdinFd: -1, isServed: true };
       const cell = new HostCell(context, order, notices);
       try {
-        return { cell, facts: cell.#takeOver(record) };
+        cell.#keeper = cell.#reopen(record);
+        return { cell, facts: cell.#adoptedFacts(cell.#keeper.record) };
       } catch (cause) {
         cell.#letGo();
         throw cause;
@@ -224,56 +218,44 @@ export class HostCell {
     });
   }
 
-  #takeOver(record: CellRecordFile): AdoptedCell {
-    const { settings, paths, cgroups, watcher } = this.#context;
-    const { cellId, runId, spec, index } = record;
+  #reopen(record: CellRecordFile): RecordKeeper {
+    const { settings, paths, cgroups } = this.#context;
+    const { cellId, index, ruleset } = record;
     this.#lock = tryClaimDeadCell(paths, cellId);
     if (this.#lock === undefined) throw new Error(`Cannot adopt ${cellId}: another celld has it`);
     this.#plan = planNetwork(index, settings.pools);
     this.#cgroup = openCgroup(cgroups, cellCgroupPath(settings.cgroupParent, cellId));
     const init = record.init ?? findInit(this.#cgroup);
+    using closing = new DisposableStack();
     const pidfd = init === undefined ? undefined : openProcess(init);
-    if (init === undefined || pidfd === undefined) {
+    if (pidfd !== undefined) closing.use(pidfd);
+    this.#netns = init === undefined ? undefined : openNetns(`/proc/${init.pid}/ns/net`);
+    // The number may have come to mean another process, but only after ours had ended.
+    if (init === undefined || pidfd === undefined || !signalPidfd(pidfd, 0)) {
       throw new Error(`Cannot adopt ${cellId}: its process has ended`);
     }
-    using closing = new DisposableStack();
-    closing.use(pidfd);
-    this.#netns = openNetns(`/proc/${init.pid}/ns/net`);
-    // The number names another process only after ours has ended.
-    if (!signalPidfd(pidfd, 0)) throw new Error(`Cannot adopt ${cellId}: its process has ended`);
-    this.#nft = withNetns(this.#netns, () => NetlinkConn.open("netfilter"));
-    const acceptsToldBy = record.ruleset?.acceptsToldBy ?? "log";
-    this.#table = this.#tableWith(acceptsToldBy, record.ruleset?.hostAddresses ?? []);
-    const launchedAtMs = record.launchedAtMs ?? record.bornAtMs;
-    this.#record = { ...record, stage: "running", init, launchedAtMs };
-    if (record.stage !== "running") this.#writeRecord({});
-    this.#process = ProcessShell.adopt(
-      {
-        order: this.order,
-        paths: this.#paths,
-        settings,
-        netns: this.#netns,
-        cgroup: this.#cgroup!,
-        uid: leaseUid(index),
-        watcher,
-        notices: this.#notices,
-      },
-      init.pid,
-      pidfd,
-    );
+    this.#nft = withNetns(this.#netns!, () => NetlinkConn.open("netfilter"));
+    this.#table = this.#tableWith(ruleset?.acceptsToldBy ?? "log", ruleset?.hostAddresses ?? []);
+    const keeper = RecordKeeper.goOn(this.#paths.record, record, init);
     closing.move();
-    const { v2 } = this.#cgroup!;
+    this.#process = ProcessShell.adopt(this.#processOptions(), init.pid, pidfd);
+    return keeper;
+  }
+
+  #adoptedFacts(record: CellRecordFile): AdoptedCell {
+    const { cellId, runId, spec, index, bornAtMs, launchedAtMs = bornAtMs, ruleset } = record;
+    const v2 = this.#cgroup?.v2;
     return {
       cellId,
       runId,
       spec,
       index,
-      pid: init.pid,
-      netnsFd: this.#netns.number,
+      pid: this.#process!.pid,
+      netnsFd: this.#netns!.number,
       ...(v2 === undefined ? {} : { cgroupFd: v2.number }),
-      bornAtMs: record.bornAtMs,
+      bornAtMs,
       launchedAtMs,
-      acceptsToldBy,
+      acceptsToldBy: ruleset?.acceptsToldBy ?? "log",
     };
   }
 
@@ -283,13 +265,6 @@ export class HostCell {
     this.#netns?.close();
     this.#cgroup?.[Symbol.dispose]();
     this.#lock?.close();
-  }
-
-  /** Writes down how far a served cell has come; nothing for one that ends with its celld. */
-  #writeRecord(news: Partial<CellRecordFile>): void {
-    if (this.#record === undefined) return;
-    this.#record = { ...this.#record, ...news };
-    writeCellRecord(this.#paths.record, this.#record);
   }
 
   #index(): number {
@@ -307,29 +282,15 @@ export class HostCell {
         indexMax: networkIndexMax(settings.pools),
         ...(last === undefined ? {} : { last }),
       });
-      this.#beginRecord(index);
+      // Before the lease: what has one has a record, if it is to have one at all.
+      if (this.order.isServed === true) {
+        this.#keeper = RecordKeeper.begin(this.#paths.record, this.order, index);
+      }
       writeLease(paths, index, this.order.cellId);
       return index;
     });
     this.#plan = planNetwork(index, settings.pools);
     return { index };
-  }
-
-  /** Before the lease is written: what has one has a record, if it is to have one at all. */
-  #beginRecord(index: number): void {
-    const { cellId, runId, spec, isServed } = this.order;
-    if (isServed !== true) return;
-    this.#record = {
-      schema: CELL_RECORD_SCHEMA,
-      bootId: readBootId(),
-      stage: "making",
-      cellId,
-      runId,
-      spec,
-      index,
-      bornAtMs: Date.now(),
-    };
-    this.#writeRecord({});
   }
 
   async #returnLease(): Promise<void> {
@@ -343,8 +304,7 @@ export class HostCell {
     const index = this.#plan?.index;
     const { cellId } = this.order;
     await withRuntimeLock(paths, () => {
-      const wasLaunched = this.#record !== undefined && this.#record.stage !== "making";
-      if (wasLaunched) archiveCell(paths, this.#paths, cellId, this.#lastFacts);
+      if (this.#keeper?.wasLaunched) archiveCell(paths, this.#paths, cellId, this.#lastFacts);
       else removeCellDirectory(paths, cellId);
       if (index !== undefined) removeLease(paths, index);
       this.#lock?.close();
@@ -393,7 +353,7 @@ export class HostCell {
     const { network } = this.#context;
     const hostAddresses = network.hostAddresses();
     const table = this.#tableWith(acceptsToldBy, hostAddresses);
-    this.#writeRecord({ ruleset: { hostAddresses, acceptsToldBy } });
+    this.#keeper?.noteRuleset({ hostAddresses, acceptsToldBy });
     new NftConn(this.#nft!).commit(encodeTable(table));
     this.#table = table;
     if (needsNetwork(this.#policy)) await network.admit(this.#plan!, this.#policy);
@@ -423,20 +383,20 @@ export class HostCell {
     return v2 === undefined ? {} : { cgroupFd: v2.number };
   }
 
-  #recordInit(pid: number): void {
-    if (this.#record === undefined) return;
-    // One that has ended already needs no name: its exit record is there.
-    const startTicks = readStartTicks(pid);
-    this.#writeRecord({
-      stage: "running",
-      ...(startTicks === undefined ? {} : { init: { pid, startTicks } }),
-    });
+  #launch(): StepFacts {
+    this.#keeper?.noteLaunching();
+    try {
+      this.#process = ProcessShell.launch(this.#processOptions());
+    } catch (cause) {
+      this.#keeper?.noteNotLaunched();
+      throw cause;
+    }
+    this.#keeper?.noteInit(this.#process.pid);
+    return { pid: this.#process.pid };
   }
 
-  #launch(): StepFacts {
-    // Before the program can run: it is never started a second time.
-    this.#writeRecord({ stage: "launching", launchedAtMs: Date.now() });
-    this.#process = ProcessShell.launch({
+  #processOptions(): ProcessOptions {
+    return {
       order: this.order,
       paths: this.#paths,
       settings: this.#context.settings,
@@ -445,8 +405,6 @@ export class HostCell {
       uid: leaseUid(this.#index()),
       watcher: this.#context.watcher,
       notices: this.#notices,
-    });
-    this.#recordInit(this.#process.pid);
-    return { pid: this.#process.pid };
+    };
   }
 }

@@ -85,6 +85,11 @@ export type LifecycleInput =
   | { readonly kind: "stepFailed"; readonly step: LifecycleStep; readonly reason: string }
   | { readonly kind: "undoDone"; readonly step: LifecycleStep }
   | { readonly kind: "undoFailed"; readonly step: LifecycleStep; readonly reason: string }
+  /**
+   * Instead of `start`: another celld made it and its workload runs. The times are on the clock of
+   * `nowMs` and may lie before it.
+   */
+  | { readonly kind: "adopted"; readonly bornAtMs: number; readonly startedAtMs: number }
   /** Somebody wants the cell to end. */
   | { readonly kind: "stopRequested" }
   /** Somebody wants the cell to end without grace. */
@@ -172,8 +177,16 @@ export class Lifecycle {
   /** Takes what happened; `nowMs` is monotonic. */
   handle(nowMs: number, input: LifecycleInput): void {
     if (this.#phase === "destroyed") return;
-    this.#bornAtMs ??= nowMs;
+    this.#bornAtMs ??= input.kind === "adopted" ? input.bornAtMs : nowMs;
     switch (input.kind) {
+      case "adopted":
+        if (this.#phase !== "pending") return;
+        this.#begun.push(...LIFECYCLE_STEPS);
+        this.#nextStep = LIFECYCLE_STEPS.length;
+        this.#ran = true;
+        this.#startedAtMs = input.startedAtMs;
+        this.#enter("running", "adopted");
+        break;
       case "start":
         if (this.#phase !== "pending") return;
         this.#enter("preparing");

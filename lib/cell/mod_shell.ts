@@ -5,6 +5,7 @@
  *
  * @module
  */
+export { type CellEndFacts, type EndedCell, readEndedCell } from "./adopt_shell.ts";
 export * from "./forwarding_shell.ts";
 export * from "./host_client_shell.ts";
 export * from "./host_protocol.ts";

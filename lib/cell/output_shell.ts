@@ -21,6 +21,9 @@ const HOLE_STEP_BYTES = 1024 * 1024;
 /** What stat(2) counts blocks in. */
 const BLOCK_BYTES = 512;
 
+/** Where a portion is read to: one for all followers of a thread, used within one call. */
+const portion = new Uint8Array(PORTION_BYTES);
+
 /** One of the two streams. */
 export type OutputStream = "stdout" | "stderr";
 
@@ -30,7 +33,6 @@ export class OutputFollower implements Disposable {
   readonly #path: string;
   readonly #fd: Fd;
   readonly #keepBytes: number;
-  readonly #portion = new Uint8Array(PORTION_BYTES);
   #offset = 0;
   #holeEnd = 0;
   #skippedBytes = 0;
@@ -51,9 +53,9 @@ export class OutputFollower implements Disposable {
   /** Reads one portion; an empty array when there is nothing new. */
   next(): Uint8Array<ArrayBuffer> {
     this.trim();
-    const count = readFdAt(this.#fd, this.#portion, this.#offset);
+    const count = readFdAt(this.#fd, portion, this.#offset);
     this.#offset += count;
-    return this.#portion.slice(0, count);
+    return portion.slice(0, count);
   }
 
   /** Gives old blocks back, whether or not somebody reads. Call it when the file has changed. */

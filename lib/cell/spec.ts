@@ -20,7 +20,7 @@ import { type Authority, type CellSpec, SPEC_API_VERSION, SPEC_KIND } from "./sp
 
 export { formatProblem, SpecError } from "./spec_reader.ts";
 export type { SpecProblem } from "./spec_reader.ts";
-export { SPEC_BYTES_MAX, SPEC_DEPTH_MAX } from "./spec_text.ts";
+export { parseDocumentText, SPEC_BYTES_MAX, SPEC_DEPTH_MAX } from "./spec_text.ts";
 export type { SpecFormat } from "./spec_text.ts";
 export * from "./spec_types.ts";
 

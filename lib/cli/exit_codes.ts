@@ -33,11 +33,15 @@ export interface ExitMeaning {
 
 /** It did what was asked. */
 export const EXIT_OK = 0;
-/** The question was answered, and the answer is bad (`doctor`, `log verify`). */
+/** The question was answered, and the answer is bad (`doctor`, `log verify`, `diff`, …). */
 export const EXIT_FINDING = 1;
 /** Wrong usage, setting or spec; nothing was started. */
 export const EXIT_USAGE = 2;
-/** The workload ran longer than it may. */
+/** The server refused: it answered with a problem. */
+export const EXIT_REFUSED = 3;
+/** No server answered. */
+export const EXIT_UNREACHABLE = 4;
+/** The workload ran longer than it may; `rollout status` waited as long as it may. */
 export const EXIT_TIMEOUT = 124;
 /** celld could not do it; the workload did not run, or its end is not known. */
 export const EXIT_CELLD = 125;
@@ -51,10 +55,15 @@ export const EXIT_SIGNAL_BASE = 128;
 /** The table that `celld exit-codes` prints. */
 export const EXIT_MEANINGS: readonly ExitMeaning[] = [
   { code: EXIT_OK, meaning: "it worked; of `run`: the workload ended with 0" },
-  { code: EXIT_FINDING, meaning: "`doctor` or `log verify` found something that fails" },
+  {
+    code: EXIT_FINDING,
+    meaning: "the answer is bad: `doctor`, `log verify`, `log backup`, `diff`, `rollout status`, …",
+  },
   { code: EXIT_USAGE, meaning: "wrong usage, setting or spec; nothing was started" },
+  { code: EXIT_REFUSED, meaning: "the server refused (stderr says why)" },
+  { code: EXIT_UNREACHABLE, meaning: "no server answered" },
   { code: "1..123", meaning: "of `run`: the workload's own code" },
-  { code: EXIT_TIMEOUT, meaning: "the workload ran longer than it may" },
+  { code: EXIT_TIMEOUT, meaning: "the time was up: of the workload, of `rollout status`" },
   { code: EXIT_CELLD, meaning: "celld could not do it (stderr says why)" },
   { code: EXIT_NOT_EXECUTABLE, meaning: "the workload's program could not be executed" },
   { code: EXIT_NOT_FOUND, meaning: "the workload's program was not found" },

@@ -24,6 +24,8 @@ export interface CliIo {
   readonly env: Readonly<Record<string, string | undefined>>;
   /** The text of a file; throws a `UsageError` that says what is wrong with it. */
   readFile(path: string): Promise<string>;
+  /** The bytes of a file, or of stdin for `-`, as they are read; throws a `UsageError`. */
+  readChunks(path: string): AsyncIterable<Uint8Array<ArrayBuffer>>;
   /** All of stdin as text, at most `sizeBytesMax`. */
   readStdin(sizeBytesMax: number): Promise<string>;
   /** Opens a file to append lines to; `write` throws when the disk refuses. */

@@ -4,8 +4,11 @@
  *
  * @module
  */
-import type { CliPorts, LogReader, LogRow } from "#lib/daemon/mod.ts";
+import { RemoteLog } from "#lib/client/mod.ts";
+import type { LogReader, LogRow } from "#lib/daemon/mod.ts";
 import type { CloudEvent } from "#lib/events/mod.ts";
+import { apiOptionsOf, type ServerFlags } from "./api_session.ts";
+import type { CliContext } from "./context.ts";
 import { UsageError } from "./exit_codes.ts";
 import { fieldsOf } from "./flow_view.ts";
 import type { CliIo } from "./io.ts";
@@ -14,17 +17,24 @@ import { isSince, type Since } from "./since.ts";
 /** Entries that are read at a time. */
 export const PAGE_ENTRIES = 1000;
 
-/** Runs `use` with the log open. */
+/** Runs `use` with a log open: the local one, or that of the server which is named. */
 export async function withLog<T>(
-  ports: CliPorts,
+  context: CliContext,
+  flags: ServerFlags,
   use: (log: LogReader) => Promise<T>,
 ): Promise<T> {
-  const log = await ports.openLog();
+  const log = await openLog(context, flags);
   try {
     return await use(log);
   } finally {
     await log.close();
   }
+}
+
+async function openLog(context: CliContext, flags: ServerFlags): Promise<LogReader> {
+  const options = apiOptionsOf(context, flags);
+  if (options.server === undefined) return await context.ports.openLog();
+  return new RemoteLog(await context.ports.openApi(options));
 }
 
 /** Entries from a place up to the end of the log as it is now. */

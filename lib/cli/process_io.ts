@@ -23,6 +23,7 @@ export function processIo(): CliIo {
     width: terminalWidth(),
     env: Deno.env.toObject(),
     readFile: readSpecFile,
+    readChunks,
     readStdin,
     openAppend,
     onSignal,
@@ -61,15 +62,34 @@ async function readSpecFile(path: string): Promise<string> {
   try {
     return await Deno.readTextFile(path);
   } catch (error) {
-    const why = error instanceof Deno.errors.NotFound
-      ? "no such file"
-      : error instanceof Deno.errors.PermissionDenied
-      ? "permission denied"
-      : error instanceof Error
-      ? error.message
-      : String(error);
-    throw new UsageError(`Cannot read ${JSON.stringify(path)}: ${why}`);
+    throw unreadable(path, error);
   }
+}
+
+async function* readChunks(path: string): AsyncGenerator<Uint8Array<ArrayBuffer>, void, void> {
+  if (path === "-") {
+    yield* Deno.stdin.readable;
+    return;
+  }
+  let file: Deno.FsFile;
+  try {
+    file = await Deno.open(path);
+  } catch (error) {
+    throw unreadable(path, error);
+  }
+  // The stream closes the file, whether it ends or is left.
+  yield* file.readable;
+}
+
+function unreadable(path: string, error: unknown): UsageError {
+  const why = error instanceof Deno.errors.NotFound
+    ? "no such file"
+    : error instanceof Deno.errors.PermissionDenied
+    ? "permission denied"
+    : error instanceof Error
+    ? error.message
+    : String(error);
+  return new UsageError(`Cannot read ${JSON.stringify(path)}: ${why}`);
 }
 
 async function readStdin(sizeBytesMax: number): Promise<string> {

@@ -10,18 +10,21 @@ import {
   SETTING_NAMES,
   type SettingTexts,
 } from "#lib/daemon/mod.ts";
+import { addApiCommands } from "./api_program.ts";
+import { addServerOptions, keepExitCode } from "./command_action.ts";
 import { configShowCommand } from "./commands/config.ts";
 import { doctorCommand } from "./commands/doctor.ts";
 import { eventsCommand } from "./commands/events.ts";
 import { flowsCommand } from "./commands/flows.ts";
-import { logVerifyCommand } from "./commands/log.ts";
 import { policyShowCommand } from "./commands/policy.ts";
 import { runCommand } from "./commands/run.ts";
+import { serveCommand } from "./commands/serve.ts";
 import { versionCommand } from "./commands/version.ts";
 import { COMPLETION_SHELLS, completionScript, type CompletionShell } from "./completion.ts";
 import { completionCommands } from "./completion_source.ts";
 import type { CliContext } from "./context.ts";
 import { EXIT_OK } from "./exit_codes.ts";
+import { addLogCommands } from "./log_program.ts";
 import { renderExitCodes } from "./render.ts";
 
 const FLOWS_LIMIT_DEFAULT = 1000;
@@ -50,11 +53,13 @@ export function buildProgram(context: CliContext): Command {
     context.setFlags(flags);
   });
   addRun(program, context);
+  addServe(program, context);
   addFlows(program, context);
   addEvents(program, context);
   addPolicy(program, context);
+  addApiCommands(program, context);
   addDoctor(program, context);
-  addLog(program, context);
+  addLogCommands(program, context);
   addConfig(program, context);
   addVersion(program, context);
   addCompletion(program, context);
@@ -67,6 +72,8 @@ Examples:
   $ celld run cell.yaml                          run a cell, see its decisions live
   $ celld run cell.yaml -- curl -s 10.0.0.1      the same cell, another program
   $ celld flows --deny --since 10m               what was refused in the last ten minutes
+  $ celld apply -f formation.yaml                give a formation to the server
+  $ celld get cells                              what the server runs
   $ celld doctor                                 what this host can do, and how to fix it
 
 Exit codes: celld exit-codes`;
@@ -74,16 +81,6 @@ Exit codes: celld exit-codes`;
 function settingOption(name: typeof SETTING_NAMES[number]): Option {
   const { flag, placeholder, help, fallback, variable } = SETTING_DEFINITIONS[name];
   return new Option(`${flag} <${placeholder}>`, `${help} (${fallback}; ${variable})`);
-}
-
-/** An action that keeps its exit code; the command line gives its own arguments first. */
-function keepExitCode<A extends unknown[]>(
-  context: CliContext,
-  action: (...args: A) => number | Promise<number>,
-): (...args: A) => Promise<void> {
-  return async (...args) => {
-    context.exitCode = await action(...args);
-  };
 }
 
 function specArgument(): Argument {
@@ -119,8 +116,35 @@ Examples:
     }));
 }
 
+function addServe(program: Command, context: CliContext): void {
+  program.command("serve")
+    .summary("serve the API, and run cells for it")
+    .description(
+      "Serves the API, and runs the cells that are asked for there. Cells outlive the server: " +
+        "the next one takes them over, so an upgrade is a restart.",
+    )
+    .option("--listen <address>", "where the API listens: host:port", "127.0.0.1:8080")
+    .option(
+      "--socket <path>",
+      "the API's Unix socket, for root (api.sock in the runtime directory)",
+    )
+    .option("--tls-cert <path>", "serve HTTPS with this certificate (PEM)")
+    .option("--tls-key <path>", "its key (PEM)")
+    .option("--cors-origin <origin...>", "let pages of this origin use the API")
+    .option("--stop-cells", "end the cells with the server")
+    .addHelpText(
+      "after",
+      `
+Examples:
+  $ celld serve
+  $ celld serve --listen [::]:8443 --tls-cert cert.pem --tls-key key.pem
+  $ celld serve --listen 127.0.0.1:0 --json      the address is in the first line`,
+    )
+    .action(keepExitCode(context, (options) => serveCommand(context, options)));
+}
+
 function addFlows(program: Command, context: CliContext): void {
-  program.command("flows")
+  const command = program.command("flows")
     .summary("show decisions about flows")
     .description("Shows the decisions of the log, with what each flow carried.")
     .option("--cell <id>", "only of this cell, spec or run")
@@ -140,6 +164,7 @@ Examples:
   $ celld flows --counters --cell build-17`,
     )
     .action(keepExitCode(context, (options) => flowsCommand(context, options)));
+  addServerOptions(command, "the local log");
 }
 
 function limitOption(): Option {
@@ -152,7 +177,7 @@ function limitOption(): Option {
 }
 
 function addEvents(program: Command, context: CliContext): void {
-  program.command("events")
+  const command = program.command("events")
     .summary("show the event log")
     .description("Shows the log as it is. With --json each line is {seq, event}.")
     .option("-f, --follow", "go on with new ones; begins at the end where --since is not given")
@@ -168,6 +193,7 @@ Examples:
   $ celld events --type started destroyed --cell build-17`,
     )
     .action(keepExitCode(context, (options) => eventsCommand(context, options)));
+  addServerOptions(command, "the local log");
 }
 
 function addPolicy(program: Command, context: CliContext): void {
@@ -197,15 +223,6 @@ function addDoctor(program: Command, context: CliContext): void {
         "where something is missing. Exit code 1 when cells cannot run.",
     )
     .action(keepExitCode(context, () => doctorCommand(context)));
-}
-
-function addLog(program: Command, context: CliContext): void {
-  const log = program.command("log").summary("look after the event log")
-    .description("Looks after the event log.");
-  log.command("verify")
-    .summary("check that the log is what was written")
-    .description("Checks every entry's hash against its chain. Exit code 1 when anything differs.")
-    .action(keepExitCode(context, () => logVerifyCommand(context)));
 }
 
 function addConfig(program: Command, context: CliContext): void {

@@ -10,11 +10,17 @@
  *
  * @module
  */
-import { HostClient } from "#lib/cell/mod_shell.ts";
+import { HostClient, type RecoveredCells } from "#lib/cell/mod_shell.ts";
 import { type CloudEvent, EVENT_TYPES, makeEvent } from "#lib/events/mod.ts";
 import type { EventLog } from "#lib/eventlog/mod.ts";
 import { FlowAudit, type FlowBatch, RecordReader } from "#lib/flow/mod.ts";
-import { CellRun, type CellRunOptions, type CellRunResult, type RunClock } from "./cell_run.ts";
+import {
+  CellRun,
+  type CellRunOptions,
+  type CellRunResult,
+  type EarlierLife,
+  type RunClock,
+} from "./cell_run.ts";
 import type { Settings } from "./config.ts";
 import { EventSink } from "./event_sink.ts";
 
@@ -30,12 +36,19 @@ export interface CellHostOptions {
   onAppended(event: CloudEvent, seq: number): void;
   /** Something that the user should know and that ends nothing. */
   onWarning(text: string): void;
+  /** The host worker is gone, and served cells run on without it: this celld is to start again. */
+  onHostGone?(): void;
+  /**
+   * Cells run on while the log refuses, and what finds no place is counted and told; where absent
+   * they are stopped then.
+   */
+  readonly outlastsLog?: boolean;
 }
 
 /** A cell to run, with what only its own run knows. */
 export type CellOrderOptions = Pick<
   CellRunOptions,
-  "spec" | "cellId" | "runId" | "secrets" | "stdinFd" | "onOutput"
+  "spec" | "cellId" | "runId" | "secrets" | "stdinFd" | "onOutput" | "isServed"
 >;
 
 /** See the module. */
@@ -46,6 +59,8 @@ export class CellHost {
   readonly #sink: EventSink;
   readonly #runs = new Set<CellRun>();
   readonly #runByIndex = new Map<number, CellRun>();
+  /** Settles with the last batch that waits for the log. */
+  #dispatching: Promise<void> | undefined;
   /** Facts that found no place while the log was away, by cell and run. */
   readonly #lost = new Map<string, { cellId: string; runId: string; count: number }>();
 
@@ -90,16 +105,41 @@ export class CellHost {
     };
   }
 
-  /** Removes what killed processes left of their cells; returns the cells' ids. */
-  async recover(): Promise<readonly string[]> {
-    const { removed, failed } = await this.#host.request("recover", null);
-    for (const { cellId, reason } of failed) {
+  /** Removes what killed processes left of their cells, and says what became of each. */
+  async recover(): Promise<RecoveredCells> {
+    const recovered = await this.#host.request("recover", null);
+    for (const { cellId, reason } of recovered.failed) {
       this.#options.onWarning(
         `Cannot remove what is left of cell ${JSON.stringify(cellId)}: ${reason}`,
       );
     }
-    if (removed.length > 0) this.#sink.push([this.#recovered(removed)]);
-    return removed;
+    if (recovered.removed.length > 0) this.tellRecovered({ removed: recovered.removed });
+    return recovered;
+  }
+
+  /** Tells of cells that were taken over, or removed. */
+  tellRecovered(cells: { adopted?: readonly string[]; removed?: readonly string[] }): void {
+    this.#sink.push([this.#recovered(cells.adopted ?? [], cells.removed ?? [])]);
+  }
+
+  /** Takes facts that are not of a run. */
+  push(events: readonly CloudEvent[]): void {
+    this.#sink.push(events);
+  }
+
+  /** Facts that are not durable yet. */
+  get pendingCount(): number {
+    return this.#sink.pendingCount;
+  }
+
+  /** Whether the log refused at the last try. */
+  get isLogRefusing(): boolean {
+    return this.#sink.isFailing;
+  }
+
+  /** Whether cells can still be made and ended. */
+  get isGone(): boolean {
+    return this.#host.isGone;
   }
 
   /** Makes a cell's life, which begins with {@link CellHost.run}. */
@@ -115,15 +155,42 @@ export class CellHost {
       onWarning: this.#options.onWarning,
       push: (facts) => this.#sink.push(facts),
       onIndex: (index) => this.#runByIndex.set(index, run),
+      onHostGone: () => this.#options.onHostGone?.(),
     });
     return run;
   }
 
   /** Lives a prepared cell's life to its end. */
   async run(run: CellRun): Promise<CellRunResult> {
+    return await this.#track(run, run.run());
+  }
+
+  /** Takes over a prepared cell that runs already; see {@link CellRun.adopt}. */
+  async adopt(run: CellRun, earlier: EarlierLife): Promise<void> {
     this.#runs.add(run);
     try {
-      return await run.run();
+      await run.adopt(earlier);
+    } catch (cause) {
+      this.#runs.delete(run);
+      throw cause;
+    }
+  }
+
+  /** Waits for the end of an adopted cell. */
+  async ended(run: CellRun): Promise<CellRunResult> {
+    return await this.#track(run, run.ended());
+  }
+
+  /** Lets go of every cell: they go on, and nothing more is told of them here. */
+  abandonAll(): void {
+    for (const run of this.#runs) run.abandon();
+    this.#runs.clear();
+  }
+
+  async #track(run: CellRun, life: Promise<CellRunResult>): Promise<CellRunResult> {
+    this.#runs.add(run);
+    try {
+      return await life;
     } finally {
       this.#runs.delete(run);
       if (this.#runByIndex.get(run.index) === run) this.#runByIndex.delete(run.index);
@@ -146,8 +213,30 @@ export class CellHost {
     await this.#host.stop();
   }
 
-  /** Hands each record to its cell; waits when the log is slower than the flows. */
+  /**
+   * Hands each record to its cell. When the log is slower than the flows it waits first, so that
+   * what waits are packed records, and the sink's queue is left to a log that refuses.
+   */
   #dispatch(batch: FlowBatch): void | Promise<void> {
+    if (this.#dispatching === undefined && this.#sink.ready() === undefined) {
+      return this.#hand(batch);
+    }
+    const mine = this.#handAfter(this.#dispatching, batch);
+    this.#dispatching = mine;
+    const settle = () => {
+      if (this.#dispatching === mine) this.#dispatching = undefined;
+    };
+    mine.then(settle, settle);
+    return mine;
+  }
+
+  async #handAfter(before: Promise<void> | undefined, batch: FlowBatch): Promise<void> {
+    await before;
+    await this.#sink.ready();
+    this.#hand(batch);
+  }
+
+  #hand(batch: FlowBatch): void {
     const { nextId } = this.#options.clock;
     const reader = new RecordReader(batch.records);
     const facts: CloudEvent[] = [];
@@ -158,7 +247,6 @@ export class CellHost {
       if (fact !== undefined) facts.push(fact);
     }
     this.#sink.push(facts);
-    return this.#sink.ready();
   }
 
   #countLost(event: CloudEvent): void {
@@ -166,7 +254,7 @@ export class CellHost {
     if (cellId === undefined || runId === undefined) return;
     const key = `${cellId}/${runId}`;
     const lost = this.#lost.get(key) ?? { cellId, runId, count: 0 };
-    if (this.#lost.size === 0) {
+    if (this.#lost.size === 0 && this.#options.outlastsLog !== true) {
       this.#options.onWarning("Cannot record any more, the log has refused too long: stopping");
       this.stopAll();
     }
@@ -200,14 +288,14 @@ export class CellHost {
     });
   }
 
-  #recovered(removed: readonly string[]): CloudEvent {
+  #recovered(adopted: readonly string[], removed: readonly string[]): CloudEvent {
     const { source, clock } = this.#options;
     return makeEvent({
       id: clock.nextId(),
       source,
       type: EVENT_TYPES.hostRecovered,
       time: this.#time(),
-      data: { host: source.replace("/celld/", ""), adopted: [], removed: [...removed] },
+      data: { host: source.replace("/celld/", ""), adopted, removed },
     });
   }
 

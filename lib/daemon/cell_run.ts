@@ -8,15 +8,16 @@
  *
  * It holds no policy: what comes next is the machine's word. Clock and ids are given.
  *
+ * The life of a served cell goes on without its celld: {@link CellRun.abandon} lets go of it, and
+ * {@link CellRun.adopt} in another celld takes it up where it is.
+ *
  * @module
  */
 import { signalName, SIGNALS } from "#ffi/mod.ts";
 import {
-  acceptMarks,
   CellEvents,
   type CellSpec,
   classifyExit,
-  describeCounters,
   type ExitSummary,
   isSuccess,
   Lifecycle,
@@ -26,21 +27,18 @@ import {
   type LifecycleOutput,
   type LifecycleStep,
   makePolicy,
-  planNetwork,
   policyDigest,
-  type RuleCounterSummary,
-  summarizeCounters,
 } from "#lib/cell/mod.ts";
-import type { CellCounters, CellExit, HostClient, HostStep } from "#lib/cell/mod_shell.ts";
-import type { CloudEvent, FlowRuleCounters } from "#lib/events/mod.ts";
-import {
-  EMPTY_LISTENER_STATS,
-  type FlowAudit,
-  type FlowListenerStats,
-  FlowSession,
-  joinProgramCounters,
-  type ProgramsOrder,
-} from "#lib/flow/mod.ts";
+import type {
+  AdoptedCell,
+  CellExit,
+  HostClient,
+  HostStep,
+  StepFacts,
+} from "#lib/cell/mod_shell.ts";
+import type { CloudEvent } from "#lib/events/mod.ts";
+import type { EarlierAudit, FlowAudit, FlowSession } from "#lib/flow/mod.ts";
+import { CellListener, type CellPlace } from "./cell_listener.ts";
 import type { Settings } from "./config.ts";
 
 /** Time and ids, so that a test can give its own. */
@@ -73,8 +71,21 @@ export interface CellRunOptions {
   onIndex(index: number): void;
   /** Something that the user should know and that ends nothing. */
   onWarning(text: string): void;
-  /** Takes the workload's output; resolves when there is room for more. */
+  /** Takes the workload's output; resolves when there is room for more. A served cell's stays in its files. */
   onOutput(stream: "stdout" | "stderr", chunk: Uint8Array): void | Promise<void>;
+  /** The cell outlives this process. */
+  readonly isServed?: boolean;
+  /** The host worker is gone, and a served cell with nobody who waits for it. */
+  onHostGone?(): void;
+}
+
+/** What the log tells of a cell that is adopted. */
+export interface EarlierLife {
+  /** When its start was told, milliseconds since 1970; absent where it was not. */
+  readonly startedAtMs?: number;
+  /** Since when nothing of it was told, milliseconds since 1970. */
+  readonly silentSinceMs: number;
+  readonly audit: EarlierAudit;
 }
 
 /** How a run ended. */
@@ -91,17 +102,16 @@ export class CellRun {
   readonly #machine: Lifecycle;
   readonly #done = Promise.withResolvers<CellRunResult>();
   readonly #policyDigest: string;
-  /** The rules whose accepted flows a program tells of; none where the log tells of all. */
-  #markedRefs: readonly string[] = [];
+  readonly #listener: CellListener;
   #timer: ReturnType<typeof setTimeout> | undefined;
   #opened: Promise<unknown> | undefined;
   #netnsFd = -1;
   #cgroupFd: number | undefined;
   #pid: number | undefined;
   #index = -1;
-  #session: FlowSession | undefined;
   #exit: ExitSummary | undefined;
   #startedAtMs: number | undefined;
+  #isAbandoned = false;
 
   /** Nothing is made before {@link CellRun.run}. */
   constructor(options: CellRunOptions) {
@@ -110,6 +120,12 @@ export class CellRun {
     this.#events = new CellEvents({ source, cellId, runId, specId: spec.id });
     this.#policyDigest = policyDigest(makePolicy(spec));
     this.#machine = new Lifecycle(lifecycleOptions(spec));
+    this.#listener = new CellListener({
+      ...options,
+      push: (events) => {
+        if (!this.#isAbandoned) options.push(events);
+      },
+    });
   }
 
   /** The number that the flow listener knows the cell by; -1 before its lease. */
@@ -119,20 +135,61 @@ export class CellRun {
 
   /** Makes the cell, runs it, removes it. Never rejects: what went wrong is in the result. */
   async run(): Promise<CellRunResult> {
-    const { host, spec, cellId, runId, secrets, stdinFd } = this.#options;
-    host.listen(cellId, {
-      started: () => this.#onStarted(),
-      output: (stream, chunk) => void this.#onOutput(stream, chunk),
-      exited: (exit) => this.#onExited(exit),
-    });
-    this.#opened = host.request("open", { cellId, runId, spec, secrets, stdinFd });
+    const { host, spec, cellId, runId, secrets, stdinFd, isServed = false } = this.#options;
+    this.#listen();
+    this.#opened = host.request("open", { cellId, runId, spec, secrets, stdinFd, isServed });
     // Awaited by the first step, whose failure it is.
     this.#opened.catch(() => undefined);
     this.#feed({ kind: "start" });
+    return await this.ended();
+  }
+
+  /**
+   * Takes over a cell that another celld made and that runs. Resolves when its flows are heard
+   * again, and what was missed is told; rejects where it cannot be had, then nothing was done.
+   */
+  async adopt(earlier: EarlierLife): Promise<void> {
+    const { host, cellId, clock } = this.#options;
+    this.#listen();
+    let facts: AdoptedCell;
+    try {
+      facts = await host.request("adopt", { cellId });
+    } catch (cause) {
+      host.forget(cellId);
+      throw cause;
+    }
+    this.#learn(facts);
+    const sinceMs = clock.monotonicMs() - clock.nowMs();
+    this.#startedAtMs = (earlier.startedAtMs ?? facts.launchedAtMs) + sinceMs;
+    if (earlier.startedAtMs === undefined) {
+      this.#tell(this.#events.started(this.#stamp(), this.#policyDigest));
+    }
+    this.#feed({
+      kind: "adopted",
+      bornAtMs: facts.bornAtMs + sinceMs,
+      startedAtMs: facts.launchedAtMs + sinceMs,
+    });
+    try {
+      const { acceptsToldBy } = facts;
+      await this.#listener.resume(this.#place(), { ...earlier, acceptsToldBy });
+    } catch (error) {
+      this.#onUnheard(error as Error);
+    }
+  }
+
+  /** Waits for the end of a life that was begun or adopted. */
+  async ended(): Promise<CellRunResult> {
+    const { host, cellId } = this.#options;
     const result = await this.#done.promise;
     await this.#ask(host.request("close", { cellId }));
     host.forget(cellId);
     return result;
+  }
+
+  /** Lets go: the cell is left as it is, and nothing more is told of it. */
+  abandon(): void {
+    this.#isAbandoned = true;
+    clearTimeout(this.#timer);
   }
 
   /** Asks the workload to end, and kills it after its grace. */
@@ -147,10 +204,19 @@ export class CellRun {
 
   /** Makes events of the cell's flow records; there while its listener is. */
   get session(): FlowSession | undefined {
-    return this.#session;
+    return this.#isAbandoned ? undefined : this.#listener.session;
+  }
+
+  #listen(): void {
+    this.#options.host.listen(this.#options.cellId, {
+      started: () => this.#onStarted(),
+      output: (stream, chunk) => void this.#onOutput(stream, chunk),
+      exited: (exit) => this.#onExited(exit),
+    });
   }
 
   #feed(input: LifecycleInput): void {
+    if (this.#isAbandoned) return;
     const { clock } = this.#options;
     this.#machine.handle(clock.monotonicMs(), input);
     for (let output = this.#machine.pollOutput(); output; output = this.#machine.pollOutput()) {
@@ -200,14 +266,22 @@ export class CellRun {
   }
 
   async #do(step: LifecycleStep): Promise<void> {
-    if (step === "listener") return await this.#startListener();
+    if (step === "listener") return await this.#listener.start(this.#place());
     const { host, cellId } = this.#options;
     await this.#opened;
     const facts = await host.request("step", {
       cellId,
       step: step as HostStep,
-      acceptsToldBy: this.#markedRefs.length > 0 ? "marks" : "log",
+      acceptsToldBy: this.#listener.acceptsToldBy,
     });
+    this.#learn(facts);
+  }
+
+  #place(): CellPlace {
+    return { index: this.#index, netnsFd: this.#netnsFd, cgroupFd: this.#cgroupFd };
+  }
+
+  #learn(facts: StepFacts): void {
     if (facts.index !== undefined) {
       this.#index = facts.index;
       this.#options.onIndex(facts.index);
@@ -218,89 +292,17 @@ export class CellRun {
   }
 
   async #undo(step: LifecycleStep): Promise<void> {
-    if (step === "listener") return await this.#endListener();
+    if (step === "listener") return await this.#listener.end();
     const { host, cellId } = this.#options;
     await host.request("undo", { cellId, step: step as HostStep });
   }
 
-  async #startListener(): Promise<void> {
-    const { flow, settings, cellId, runId, source } = this.#options;
-    const plan = planNetwork(this.#index, { ipv4: settings.ipv4Pool, ipv6: settings.ipv6Pool });
-    this.#session = new FlowSession({
-      cell: this.#index,
-      cellId,
-      runId,
-      source,
-      policyDigest: this.#policyDigest,
-      cellAddresses: [plan.cellIpv4, plan.cellIpv6],
-    });
-    try {
-      const programs = this.#programsOrder();
-      const { programsRefused } = await flow.watch({
-        cell: this.#index,
-        netnsFd: this.#netnsFd,
-        group: settings.nflogGroup,
-        conntrack: true,
-        ...(programs === undefined ? {} : { programs }),
-      });
-      if (programsRefused === undefined) this.#markedRefs = programs?.acceptRefs ?? [];
-      else this.#warnWithoutPrograms(programsRefused);
-    } catch (error) {
-      // Nothing is watched, or nobody knows: either way nothing is afterwards.
-      await this.#ask(flow.unwatch(this.#index));
-      this.#session = undefined;
-      throw error;
-    }
-  }
-
-  /** What the flow program needs, where it is wanted and this host has a place for it. */
-  #programsOrder(): ProgramsOrder | undefined {
-    const { settings, spec } = this.#options;
-    const acceptRefs = acceptMarks(makePolicy(spec));
-    if (settings.flowBackend !== "ebpf" || acceptRefs.length === 0) return undefined;
-    if (this.#cgroupFd === undefined) {
-      this.#warnWithoutPrograms("this host has no cgroup v2");
-      return undefined;
-    }
-    return { cgroupFd: this.#cgroupFd, acceptRefs };
-  }
-
-  #warnWithoutPrograms(reason: string): void {
-    const { cellId } = this.#options;
-    this.#options.onWarning(
-      `Cannot use the flow backend ebpf for cell ${
-        JSON.stringify(cellId)
-      }, nflog tells its flows: ` +
-        reason,
-    );
-  }
-
-  /** Drains the listener, reads the rules' counters, and tells the last of the flows. */
-  async #endListener(): Promise<void> {
-    const session = this.#session;
-    if (session === undefined) return;
-    const { flow, host, cellId, clock } = this.#options;
-    let stats: FlowListenerStats = EMPTY_LISTENER_STATS;
-    let counters: CellCounters = { rules: [], backstopDrops: 0, table: undefined };
-    let failure: unknown;
-    try {
-      stats = await flow.unwatch(this.#index);
-    } catch (error) {
-      failure = error;
-    }
-    try {
-      counters = await host.request("counters", { cellId });
-    } catch (error) {
-      failure ??= error;
-    }
-    const counted = summarizeCounters(counters.rules).map(toRuleCounters);
-    const rules = joinProgramCounters(counted, this.#markedRefs, stats.programs);
-    const { table, backstopDrops } = counters;
-    const rows = table === undefined ? [] : describeCounters(table, counters.rules);
-    const end = { stats, rules, rows, backstopDrops, nowMs: clock.nowMs() };
-    this.#options.push(session.finish(end, clock.nextId));
-    this.#session = undefined;
-    if (failure !== undefined) throw failure;
+  /** An adopted cell whose flows cannot be heard: it ends, unless its spec lets it go on. */
+  #onUnheard(error: Error): void {
+    const { spec, cellId } = this.#options;
+    if (this.#isAbandoned) return;
+    this.#options.onWarning(`Cannot hear cell ${JSON.stringify(cellId)} again: ${error.message}`);
+    if (lifecycleOptions(spec).listenerOptional !== true) this.stop();
   }
 
   async #onOutput(stream: "stdout" | "stderr", chunk: Uint8Array): Promise<void> {
@@ -310,14 +312,23 @@ export class CellRun {
   }
 
   #onStarted(): void {
+    if (this.#isAbandoned) return;
     this.#startedAtMs = this.#options.clock.monotonicMs();
     this.#tell(this.#events.started(this.#stamp(), this.#policyDigest));
   }
 
   #onExited(exit: CellExit): void {
     // A dead host worker says "lost" for a cell that has told its end already.
-    if (this.#exit !== undefined) return;
-    if (this.#options.host.isGone) this.#killUnwatched();
+    if (this.#exit !== undefined || this.#isAbandoned) return;
+    if (this.#options.host.isGone) {
+      // The next celld adopts it; until then its policy holds, and its limits.
+      if (this.#options.isServed === true) {
+        this.abandon();
+        this.#options.onHostGone?.();
+        return;
+      }
+      this.#killUnwatched();
+    }
     if (exit.skippedBytes > 0) {
       this.#options.onWarning(
         `Cannot show all output of cell ${JSON.stringify(this.#options.cellId)}: ` +
@@ -370,7 +381,7 @@ export class CellRun {
   }
 
   #tell(event: CloudEvent): void {
-    this.#options.push([event]);
+    if (!this.#isAbandoned) this.#options.push([event]);
   }
 
   #stamp(): { id: string; time: string } {
@@ -382,19 +393,6 @@ export class CellRun {
   async #ask(request: Promise<unknown>): Promise<void> {
     await request.catch(() => undefined);
   }
-}
-
-function toRuleCounters(summary: RuleCounterSummary): FlowRuleCounters {
-  const { ruleRef } = summary;
-  const denies = /-(default|guard)$/.test(ruleRef);
-  return {
-    ruleRef,
-    verdict: denies ? "drop" : "accept",
-    matchedPackets: Number(summary.matchedPackets),
-    matchedBytes: Number(summary.matchedBytes),
-    loggedPackets: Number(summary.loggedPackets),
-    suppressedPackets: Number(summary.suppressedPackets),
-  };
 }
 
 function describeEnd(end: LifecycleEnd): string | undefined {

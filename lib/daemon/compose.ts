@@ -8,16 +8,22 @@
  * @module
  */
 import type { CellSpec } from "#lib/cell/mod.ts";
-import { logPath, type Settings } from "./config.ts";
+import type { ApiClient } from "#lib/client/mod.ts";
+import { apiSocketPath, logPath, type Settings } from "./config.ts";
 import { diagnose, type LogFact } from "./doctor.ts";
 import type {
+  ApiOptions,
   CliPorts,
+  LogBackupReport,
   LogReader,
   LogVerifyReport,
   PolicyView,
   RunCellOptions,
   RunCellResult,
+  ServeOptions,
   SpecOverrides,
+  TokenPort,
+  TokenView,
   VersionView,
 } from "./ports.ts";
 import { CELLD_VERSION } from "./version.ts";
@@ -27,9 +33,17 @@ export function composePorts(settings: Settings): CliPorts {
   return {
     parseSpec: parseSpecText,
     runCell,
+    serve: serveApi,
     showPolicy: (spec, options) => showPolicy(settings, spec, options),
     openLog: () => openLog(settings),
-    verifyLog: () => verifyLogFile(settings),
+    verifyLog: () => verifyLogFile(logPath(settings.stateDir)),
+    importLog: async (events) => {
+      const { importLog } = await import("./log_transfer.ts");
+      return await importLog(logPath(settings.stateDir), events);
+    },
+    backupLog: (path) => backupLogFile(settings, path),
+    openApi: (options) => openApi(settings, options),
+    tokens: tokenPort(settings),
     doctor: async () => {
       const { gatherHostFacts } = await import("./doctor_shell.ts");
       return diagnose(await gatherHostFacts({ settings, inspectLog: () => inspectLog(settings) }));
@@ -41,6 +55,11 @@ export function composePorts(settings: Settings): CliPorts {
 async function runCell(options: RunCellOptions): Promise<RunCellResult> {
   const { runCell: run } = await import("./run_cell.ts");
   return await run(options);
+}
+
+async function serveApi(options: ServeOptions): Promise<void> {
+  const { serve } = await import("./serve.ts");
+  await serve(options);
 }
 
 async function parseSpecText(text: string, overrides: SpecOverrides): Promise<CellSpec> {
@@ -108,8 +127,7 @@ async function openLog(settings: Settings): Promise<LogReader> {
   return await openSqliteLog(logPath(settings.stateDir), { mode: "read" });
 }
 
-async function verifyLogFile(settings: Settings): Promise<LogVerifyReport> {
-  const path = logPath(settings.stateDir);
+async function verifyLogFile(path: string): Promise<LogVerifyReport> {
   const { verifyLog } = await import("#lib/eventlog/mod.ts");
   const report = await verifyLog(path);
   return {
@@ -125,6 +143,40 @@ async function verifyLogFile(settings: Settings): Promise<LogVerifyReport> {
     lastSeq: report.lastSeq,
     lastHash: report.lastHash,
   };
+}
+
+async function backupLogFile(settings: Settings, path: string): Promise<LogBackupReport> {
+  const { backupLog } = await import("#lib/eventlog/mod.ts");
+  const sizeBytes = await backupLog(logPath(settings.stateDir), path);
+  return { sizeBytes, verified: await verifyLogFile(path) };
+}
+
+async function openApi(settings: Settings, options: ApiOptions): Promise<ApiClient> {
+  const { ApiClient, findEndpoint, findToken } = await import("#lib/client/mod.ts");
+  const { firstTokenPath } = await import("./tokens_file.ts");
+  const discovery = {
+    ...options,
+    socketPath: apiSocketPath(settings.runtimeDir),
+    tokenPath: firstTokenPath(settings.stateDir),
+  };
+  const endpoint = findEndpoint(discovery);
+  return new ApiClient(endpoint, { token: findToken(endpoint, discovery) });
+}
+
+function tokenPort({ stateDir }: Settings): TokenPort {
+  const files = () => import("./tokens_file.ts");
+  return {
+    async create(request) {
+      const { text, record } = (await files()).createToken(stateDir, request);
+      return { text, ...tokenView(record) };
+    },
+    list: async () => (await files()).readTokens(stateDir).map(tokenView),
+    revoke: async (name) => (await files()).revokeToken(stateDir, name),
+  };
+}
+
+function tokenView({ name, scope, createdAt, expiresAt }: TokenView): TokenView {
+  return { name, scope, createdAt, ...(expiresAt === undefined ? {} : { expiresAt }) };
 }
 
 async function inspectLog(settings: Settings): Promise<LogFact | undefined> {

@@ -230,3 +230,8 @@ function accept(definition: SettingDefinition, from: string, text: string): stri
 export function logPath(stateDir: string): string {
   return `${stateDir}/events.db`;
 }
+
+/** The API's Unix socket under a runtime directory. */
+export function apiSocketPath(runtimeDir: string): string {
+  return `${runtimeDir}/api.sock`;
+}

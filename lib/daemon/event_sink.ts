@@ -7,15 +7,20 @@
  *
  * Ids are unique and the log ignores one that it has, so trying again never doubles a fact.
  * Admission does not come through here: a command is appended and awaited before anything
- * acts on it. Bound: `EVENTS_PENDING_MAX`.
+ * acts on it. Bound: `EVENTS_PENDING_MAX` flows, and some thousand facts about cells besides.
  *
  * @module
  */
-import type { CloudEvent } from "#lib/events/mod.ts";
+import { type CloudEvent, EVENT_TYPES } from "#lib/events/mod.ts";
 import type { EventLog } from "#lib/eventlog/mod.ts";
 
 /** Facts that wait in memory while the log is away; at about 1 KiB each, some 64 MiB. */
 export const EVENTS_PENDING_MAX = 65_536;
+/**
+ * Room that flows cannot fill: how a cell ended is told even where its last flows were too many.
+ * A cell has about a dozen such facts.
+ */
+const EVENTS_RESERVED = 8192;
 /** Events that one append carries. */
 const APPEND_EVENTS_MAX = 512;
 /** Pause between two tries while the log refuses, in milliseconds. */
@@ -51,10 +56,23 @@ export class EventSink {
     this.#options = options;
   }
 
+  /** Facts that are not durable yet. */
+  get pendingCount(): number {
+    return this.#pending.length;
+  }
+
+  /** Whether the log refused at the last try. */
+  get isFailing(): boolean {
+    return this.#isFailing;
+  }
+
   /** Takes facts; never fails and never waits. */
   push(events: readonly CloudEvent[]): void {
     for (const event of events) {
-      if (this.#pending.length < EVENTS_PENDING_MAX) this.#pending.push(event);
+      const isFlow = event.type === EVENT_TYPES.flowDecision ||
+        event.type === EVENT_TYPES.flowClosed;
+      const bound = isFlow ? EVENTS_PENDING_MAX : EVENTS_PENDING_MAX + EVENTS_RESERVED;
+      if (this.#pending.length < bound) this.#pending.push(event);
       else this.#options.onLost(event);
     }
     if (events.length > 0) this.#pump ??= this.#run();

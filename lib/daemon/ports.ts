@@ -5,6 +5,7 @@
  * @module
  */
 import type { CellSpec } from "#lib/cell/mod.ts";
+import type { ApiClient } from "#lib/client/mod.ts";
 import type { CloudEvent } from "#lib/events/mod.ts";
 import type { DoctorReport } from "./doctor.ts";
 import type { Settings } from "./config.ts";
@@ -41,6 +42,28 @@ export interface RunCellResult {
   readonly cellId: string;
   /** The run of the cell. */
   readonly runId: string;
+}
+
+/** What a server is given. */
+export interface ServeOptions {
+  /** With which settings. */
+  readonly settings: Settings;
+  /** Where the API listens; port 0 is any free one. */
+  readonly listen: { readonly hostname: string; readonly port: number };
+  /** The API's Unix socket. */
+  readonly socketPath: string;
+  /** PEM texts; absent: plain HTTP. */
+  readonly tls?: { readonly cert: string; readonly key: string };
+  /** Origins of web pages that may use the API. */
+  readonly corsOrigins?: readonly string[];
+  /** Cells end with the server; else they go on, and the next one takes them over. */
+  readonly isEndingCells: boolean;
+  /** Called once when commands are taken. */
+  onReady(where: { url: string; socketPath: string }): void;
+  /** Something that an operator should know. */
+  onWarning(text: string): void;
+  /** Aborted: stop gracefully. */
+  readonly signal: AbortSignal;
 }
 
 /** An entry of the log. */
@@ -107,6 +130,64 @@ export interface PolicyView {
   readonly hostText?: string;
 }
 
+/** What became of an import. */
+export interface LogImportReport {
+  /** Entries that are new. */
+  readonly addedCount: number;
+  /** Entries that the log had: the id of an event is its identity. */
+  readonly knownCount: number;
+  /** The last sequence of the log after it. */
+  readonly lastSeq: number;
+}
+
+/** A copy of the log that was made. */
+export interface LogBackupReport {
+  /** Bytes that were copied. */
+  readonly sizeBytes: number;
+  /** What a look through the copy found. */
+  readonly verified: LogVerifyReport;
+}
+
+/** Which server, and with which token; absent: the local one's. */
+export interface ApiOptions {
+  /** `http://…`, `https://…` or `unix:/…`. */
+  readonly server?: string | undefined;
+  /** The token's text. */
+  readonly token?: string | undefined;
+}
+
+/** A token of the API as it may be shown: never its text. */
+export interface TokenView {
+  /** Unique. */
+  readonly name: string;
+  /** `read`, `run` or `admin`. */
+  readonly scope: string;
+  /** RFC 3339. */
+  readonly createdAt: string;
+  /** RFC 3339; absent: it does not end by itself. */
+  readonly expiresAt?: string;
+}
+
+/** A token that is asked for. */
+export interface TokenRequest {
+  /** Unique. */
+  readonly name: string;
+  /** `read`, `run` or `admin`. */
+  readonly scope: string;
+  /** How long it lasts; absent: until it is revoked. */
+  readonly ttlSeconds?: number;
+}
+
+/** The tokens of the state directory. */
+export interface TokenPort {
+  /** Makes a token; its text is told this once. Throws a `TokenError`. */
+  create(request: TokenRequest): Promise<TokenView & { readonly text: string }>;
+  /** In the order in which they were made. Throws a `TokenError`. */
+  list(): Promise<readonly TokenView[]>;
+  /** Ends a token; false where there is none of the name. */
+  revoke(name: string): Promise<boolean>;
+}
+
 /** What this celld is. */
 export interface VersionView {
   /** Of celld. */
@@ -125,12 +206,22 @@ export interface CliPorts {
   parseSpec(text: string, overrides: SpecOverrides): Promise<CellSpec>;
   /** Runs a cell to its end. */
   runCell(options: RunCellOptions): Promise<RunCellResult>;
+  /** Serves the API and runs cells until told to stop. */
+  serve(options: ServeOptions): Promise<void>;
   /** Renders the rulesets of a spec; nothing is sent to the kernel. */
   showPolicy(spec: CellSpec, options: { host: boolean }): Promise<PolicyView>;
   /** Opens the log for reading; throws a `LogMissingError` when there is none yet. */
   openLog(): Promise<LogReader>;
   /** Checks the whole log; throws a `LogMissingError` when there is none yet. */
   verifyLog(): Promise<LogVerifyReport>;
+  /** Appends events in order; one that the log has is left out. Makes the log where it is none. */
+  importLog(events: AsyncIterable<CloudEvent>): Promise<LogImportReport>;
+  /** Copies the log to a path where there is none, and verifies the copy. */
+  backupLog(path: string): Promise<LogBackupReport>;
+  /** A client of the API: of the server named, or of the local one. Close it after use. */
+  openApi(options: ApiOptions): Promise<ApiClient>;
+  /** The tokens of the state directory. */
+  readonly tokens: TokenPort;
   /** Says what this host can do. */
   doctor(): Promise<DoctorReport>;
   /** Says what this celld is. */

@@ -8,31 +8,17 @@
  *
  * @module
  */
-import { CellEvents, type CellSpec } from "#lib/cell/mod.ts";
+import { CellEvents } from "#lib/cell/mod.ts";
 import { type EventLog, openSqliteLog } from "#lib/eventlog/mod.ts";
 import { signalName } from "#ffi/mod.ts";
 import { CellHost } from "./cell_host.ts";
 import type { CellRunResult, RunClock } from "./cell_run.ts";
+import { makeCellId, readSecrets, reasonOf, RunError, SYSTEM_CLOCK } from "./cell_order.ts";
 import { logPath, type Settings } from "./config.ts";
 import type { RunCellOptions, RunCellResult } from "./ports.ts";
 
 /** How long the last facts may take to become durable, in milliseconds. */
 const FLUSH_TIMEOUT_MS = 30_000;
-/** The most of a secret file that is read, in bytes. */
-const SECRET_BYTES_MAX = 64 * 1024;
-const CELL_ID_BYTES_MAX = 63;
-
-/** The cell could not be run; `exitCode` is what `celld run` exits with. */
-export class RunError extends Error {
-  override name = "RunError";
-  readonly exitCode: number = 125;
-}
-
-const SYSTEM_CLOCK: RunClock = {
-  nowMs: () => Date.now(),
-  monotonicMs: () => performance.now(),
-  nextId: () => crypto.randomUUID(),
-};
 
 /** Runs a cell to its end. Throws {@link RunError} when it could not be made. */
 export async function runCell(options: RunCellOptions): Promise<RunCellResult> {
@@ -192,41 +178,4 @@ function toResult({ end, exit }: CellRunResult, cellId: string, runId: string): 
     cellId,
     runId,
   };
-}
-
-/** `<spec id>-<8 hex>`: many runs of one spec are many cells. */
-function makeCellId(specId: string, uuid: string): string {
-  const suffix = `-${uuid.slice(0, 8)}`;
-  return specId.slice(0, CELL_ID_BYTES_MAX - suffix.length).replace(/-+$/, "") + suffix;
-}
-
-/** Reads the secrets that a spec names; a missing one is an error before anything is made. */
-function readSecrets(spec: CellSpec): Record<string, string> {
-  const values: Record<string, string> = {};
-  for (const { name, fromEnv, fromFile } of spec.run?.secrets ?? []) {
-    values[name] = fromEnv !== undefined
-      ? readSecretVariable(name, fromEnv)
-      : readSecretFile(name, fromFile ?? "");
-  }
-  return values;
-}
-
-function readSecretVariable(name: string, variable: string): string {
-  const value = Deno.env.get(variable);
-  if (value !== undefined) return value;
-  throw new RunError(`Cannot read secret ${JSON.stringify(name)}: ${variable} is not set`);
-}
-
-function readSecretFile(name: string, path: string): string {
-  try {
-    const { size } = Deno.statSync(path);
-    if (size > SECRET_BYTES_MAX) throw new RangeError(`it has ${size} bytes, more than 65536`);
-    return Deno.readTextFileSync(path);
-  } catch (cause) {
-    throw new RunError(`Cannot read secret ${JSON.stringify(name)}: ${reasonOf(cause)}`, { cause });
-  }
-}
-
-function reasonOf(cause: unknown): string {
-  return cause instanceof Error ? cause.message : String(cause);
 }

@@ -42,7 +42,9 @@ export function firstTokenPath(stateDir: string): string {
 
 /** A token that was made; its text is not kept anywhere. */
 export interface TokenMade {
+  /** To be shown once. */
   readonly text: string;
+  /** What is kept. */
   readonly record: TokenRecord;
 }
 
@@ -168,6 +170,7 @@ function isThere(path: string): boolean {
 
 /** How {@link TokenStore} is made. */
 export interface TokenStoreOptions {
+  /** Where the file is. */
   readonly stateDir: string;
   /** The value of {@link TOKEN_VARIABLE}. */
   readonly chosen?: string | undefined;

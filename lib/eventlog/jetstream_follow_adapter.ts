@@ -63,22 +63,22 @@ export async function readPage(
   return page;
 }
 
-/** Of these ids, those that the stream has stored since a time. */
-export async function idsStoredSince(
+/** Of these ids, those that the stream has from a place on, with their numbers. */
+export async function findStored(
   port: ReadPort,
   session: Session,
   ids: ReadonlySet<string>,
-  sinceMs: number,
-): Promise<Set<string>> {
-  const stored = new Set<string>();
+  start: Parameters<typeof StreamReader.open>[1],
+): Promise<Map<string, number>> {
+  const found = new Map<string, number>();
   const { lastSeq, firstSeq } = await streamEnds(session);
-  if (firstSeq > lastSeq) return stored;
-  await eachUntil(session, { sinceMs }, lastSeq, port.closed, ({ body }) => {
+  if (firstSeq > lastSeq || ("seq" in start && start.seq > lastSeq)) return found;
+  await eachUntil(session, start, lastSeq, port.closed, ({ seq, body }) => {
     const event = parseEventText(body);
-    if (!(event instanceof EventError) && ids.has(event.id)) stored.add(event.id);
+    if (!(event instanceof EventError) && ids.has(event.id)) found.set(event.id, seq);
     return true;
   });
-  return stored;
+  return found;
 }
 
 /** Gives each message up to the last one, as long as `onEntry` wants more. */
@@ -92,10 +92,9 @@ async function eachUntil(
   const reader = await StreamReader.open(session, start);
   try {
     for (;;) {
-      // A copy that lags behind its leader gets the rest soon; nothing at all means that the last
-      // messages were deleted.
+      // A copy that lags behind its leader gets the rest soon.
       const entries = await reader.take(closed, PAGE_PATIENCE_MS);
-      if (entries.length === 0) return;
+      if (entries.length === 0) return await checkDeleted(session, lastSeq);
       for (const raw of entries) {
         if (raw.seq > lastSeq || !onEntry(raw) || raw.seq === lastSeq) return;
       }
@@ -103,6 +102,12 @@ async function eachUntil(
   } finally {
     reader.close();
   }
+}
+
+/** Nothing comes any more: right only where somebody deleted the last messages. */
+async function checkDeleted({ jsm }: Session, seq: number): Promise<void> {
+  const message = await jsm.streams.getMessage(STREAM_NAME, { seq });
+  if (message !== null) throw new ReaderLostError("a copy of the stream lags behind");
 }
 
 /** Every entry after `since`, and then each new one, through any loss of reader and broker. */

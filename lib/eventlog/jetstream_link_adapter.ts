@@ -11,13 +11,9 @@
 import {
   connect,
   type ConnectionOptions,
-  createInbox,
   credsAuthenticator,
-  headers,
-  type Msg,
   type NatsConnection,
   nkeyAuthenticator,
-  type Subscription,
 } from "@nats-io/transport-node";
 import {
   JetStreamApiError,
@@ -75,6 +71,8 @@ const PING_INTERVAL_MS = 2000;
 const PINGS_UNANSWERED_MAX = 2;
 /** In which a cluster that was just started finds its nodes. */
 const REPLICAS_PATIENCE_MS = 10_000;
+/** How often one node of several is asked for the stream. */
+const ATTEMPTS_MAX = 5;
 const NO_PEERS_CODE = 10_005;
 const NOT_CLUSTERED_CODE = 10_074;
 const NAME_IN_USE_CODE = 10_058;
@@ -116,6 +114,7 @@ export class JetStreamLink {
     this.#servers = parseServers(url);
     this.#known = [...this.#servers.servers];
     this.#options = options;
+    if (this.#isTls) globalThis.addEventListener("error", this.#onAlert);
     this.#running = this.#run();
   }
 
@@ -170,7 +169,24 @@ export class JetStreamLink {
     this.changed.silence();
     this.#end();
     await this.#running;
+    globalThis.removeEventListener("error", this.#onAlert);
   }
+
+  get #isTls(): boolean {
+    return this.#servers.tls || this.#options.credentials?.tls !== undefined;
+  }
+
+  /**
+   * A server that does not take our certificate says so after the handshake, and Deno throws that
+   * alert out of a callback of its own, past every listener of the socket: it would end the process.
+   * The connection itself is over then, which is all that it means.
+   */
+  readonly #onAlert = (event: ErrorEvent): void => {
+    const { message } = (event.error ?? {}) as { message?: unknown };
+    if (typeof message !== "string" || !message.startsWith("received fatal alert")) return;
+    event.preventDefault();
+    this.#fail(event.error);
+  };
 
   /** Ends the session for everyone at once: closing takes the client a while, and asks would hang. */
   #end(): void {
@@ -261,6 +277,8 @@ export class JetStreamLink {
         const waitedMs = performance.now() - startMs;
         // With fewer copies than wanted it is still a log; that it has fewer is told as drift.
         if (lacksNodes && waitedMs > REPLICAS_PATIENCE_MS) replicas = 1;
+        // A node that is cut off from its cluster answers nothing of use: the next one may.
+        if (!lacksNodes && failures >= ATTEMPTS_MAX && this.#known.length > 1) throw error;
         this.#fail(error);
         await pause(backoffMs(failures, Math.random()), over);
       }
@@ -305,9 +323,7 @@ export class JetStreamLink {
       ...(user === undefined ? {} : { user }),
       ...(pass === undefined ? {} : { pass }),
       ...(token === undefined ? {} : { token }),
-      ...(credentials.tls === undefined && !this.#servers.tls
-        ? {}
-        : { tls: { ...credentials.tls } }),
+      ...(this.#isTls ? { tls: { ...credentials.tls } } : {}),
     };
   }
 }
@@ -347,67 +363,4 @@ function isFinal(error: JetStreamApiError): boolean {
 /** Waits, but not longer than until the signal. */
 export function pause(ms: number, signal: AbortSignal): Promise<void> {
   return new Bell().wait(signal, ms);
-}
-
-/** What became of one message of a burst. */
-export type BurstOutcome =
-  | { readonly answer: string }
-  | { readonly failure: string };
-
-/** One message to publish. */
-export interface Publication {
-  /** Where to. */
-  readonly subject: string;
-  /** The identity by which the broker tells what it has already. */
-  readonly messageId: string;
-  /** The event as JSON text. */
-  readonly body: string;
-}
-
-/**
- * Publishes messages in one go and waits for all answers. Never rejects: what was not answered
- * in time, or before the connection broke, is told as a failure of its own.
- */
-export function publishBurst(
-  session: Session,
-  publications: readonly Publication[],
-  timeoutMs: number,
-): Promise<BurstOutcome[]> {
-  const { promise, resolve } = Promise.withResolvers<BurstOutcome[]>();
-  const outcomes: (BurstOutcome | undefined)[] = publications.map(() => undefined);
-  let missing = publications.length;
-  const inbox = createInbox();
-  let subscription: Subscription | undefined;
-  const finish = (reason: string) => {
-    clearTimeout(timer);
-    session.over.removeEventListener("abort", onOver);
-    subscription?.unsubscribe();
-    resolve(outcomes.map((outcome) => outcome ?? { failure: reason }));
-  };
-  const onOver = () => finish("the connection broke");
-  const timer = setTimeout(() => finish("the broker did not answer in time"), timeoutMs);
-  const onAnswer = (message: Msg) => {
-    const index = Number(message.subject.slice(inbox.length + 1));
-    if (!(index in outcomes) || outcomes[index] !== undefined) return;
-    // Status 503: nobody listens on the subject, as long as the stream has no leader.
-    outcomes[index] = message.headers?.code === 503
-      ? { failure: "the stream has no leader" }
-      : { answer: message.string() };
-    if (--missing === 0) finish("");
-  };
-  session.over.addEventListener("abort", onOver, { once: true });
-  if (session.over.aborted) return onOver(), promise;
-  try {
-    subscription = session.nc.subscribe(`${inbox}.*`, {
-      callback: (error, message) => error === null ? onAnswer(message) : finish(error.message),
-    });
-    for (const [index, { subject, messageId, body }] of publications.entries()) {
-      const hdrs = headers();
-      hdrs.set("Nats-Msg-Id", messageId);
-      session.nc.publish(subject, body, { reply: `${inbox}.${index}`, headers: hdrs });
-    }
-  } catch (error) {
-    finish((error as Error).message);
-  }
-  return promise;
 }

@@ -12,17 +12,26 @@
  * @module
  */
 import type { CloudEvent } from "#lib/events/mod.ts";
-import { idsStoredSince, type ReadPort, streamEnds } from "./jetstream_follow_adapter.ts";
-import { type BurstOutcome, publishBurst, type Session } from "./jetstream_link_adapter.ts";
-import { type Behind, LOG_GAP_TYPE, LogAwayError, type Recorded } from "./jetstream_status.ts";
+import { findStored, type ReadPort, streamEnds } from "./jetstream_follow_adapter.ts";
+import { sendItems } from "./jetstream_burst_adapter.ts";
+import { Doubts } from "./jetstream_doubts.ts";
+import {
+  eventItem,
+  type Failure,
+  fits,
+  type Item,
+  spoolItem,
+  takeBatch,
+  tooLarge,
+} from "./jetstream_items.ts";
+import type { Session } from "./jetstream_link_adapter.ts";
+import { type Behind, LogAwayError, type Recorded } from "./jetstream_status.ts";
 import {
   backoffMs,
   FULL_CODES,
   MESSAGE_TOO_LARGE_CODE,
-  parsePublishAnswer,
   PublishWindow,
 } from "./jetstream_stream.ts";
-import { subjectOf } from "./jetstream_subject.ts";
 import {
   APPENDS_PENDING_MAX,
   InvalidEventError,
@@ -31,13 +40,10 @@ import {
   LogFullError,
 } from "./log.ts";
 import { prepareEvent } from "./prepare.ts";
-import type { Spool, SpoolItem } from "./spool_shell.ts";
+import type { Spool } from "./spool_shell.ts";
 
-/** Messages and bytes that may be on their way at once. */
+/** Messages that may be on their way at once. */
 const BURST_MESSAGES = 512;
-const BURST_BYTES = 4 * 1024 * 1024;
-/** What the headers of a message take beside its id. */
-const HEADER_BYTES = 64;
 /** Bursts that may fail before another node is tried. */
 const FAILURES_MAX = 4;
 /** By how much the clocks of this host and of the broker may differ. */
@@ -49,15 +55,6 @@ export interface PublishOptions {
   readonly source: string;
   /** How long an append may wait for the broker. */
   readonly appendTimeoutMs: number;
-}
-
-interface Item {
-  readonly id: string;
-  readonly body: string;
-  readonly subject: string;
-  messageId: string;
-  /** Its number, once it is stored. */
-  seq?: number;
 }
 
 interface Call {
@@ -83,15 +80,20 @@ export class Publisher {
   #failures = 0;
   #error: string | undefined;
   #nextAttemptMs = 0;
-  /** The session that the failures belong to, and for which the spool was compared. */
+  /** The session that the failures belong to. */
   #session: Session | undefined;
-  #storedIds: ReadonlySet<string> | undefined;
+  readonly #doubts = new Doubts();
+  /** What an earlier process spooled: it may have stored a part before it ended. */
+  #inherited: { readonly ids: ReadonlySet<string>; readonly sinceMs: number } | undefined;
+  /** The last number that the stream gave; unknown before the first session. */
+  #lastSeq: number | undefined;
 
   /** Starts working. */
   constructor(port: ReadPort, spool: Spool | undefined, options: PublishOptions) {
     this.#port = port;
     this.#spool = spool;
     this.#options = options;
+    if (spool?.isEmpty === false) this.#inherited = inheritedFrom(spool);
     this.#running = this.#run();
   }
 
@@ -138,8 +140,7 @@ export class Publisher {
     if (this.#isClosing) throw new LogClosedError("append");
     const sizeMax = this.#port.link.session?.payloadBytesMax;
     return events.map((event) => {
-      const { id, body } = prepareEvent(event);
-      const item = { id, body, messageId: id, subject: subjectOf(event) };
+      const item: Item = eventItem(event, prepareEvent(event).body);
       if (sizeMax !== undefined && !fits(item, sizeMax)) throw tooLarge(sizeMax);
       return item;
     });
@@ -160,22 +161,37 @@ export class Publisher {
   async #run(): Promise<void> {
     const { link } = this.#port;
     for (;;) {
-      if (await this.#spoolRecords() || await this.#expireAppends()) continue;
+      const moving = this.#spoolRecords() ?? this.#expireAppends();
+      if (moving !== undefined) {
+        await moving;
+        continue;
+      }
       const session = link.session;
       if (session !== undefined && session !== this.#session) this.#begin(session);
-      if (session !== undefined && performance.now() >= this.#nextAttemptMs) {
-        if (this.#spool?.isEmpty === false && (!this.#isClosing || this.#queue.length > 0)) {
-          await this.#drain(session, this.#spool);
-          continue;
-        }
-        if (this.#queue.length > 0) {
-          await this.#publish(session);
-          continue;
-        }
+      const isDue = performance.now() >= this.#nextAttemptMs && this.#hasWork;
+      if (session !== undefined && isDue) {
+        await this.#work(session);
+        continue;
       }
       if (this.#isClosing && this.#queue.length === 0) return;
       // Nothing suspends between the looks above and this wait, so no ring can fall in between.
       await link.changed.wait(undefined, this.#waitMs());
+    }
+  }
+
+  get #hasWork(): boolean {
+    return this.#queue.length > 0 || (this.#spool?.isEmpty === false && !this.#isClosing);
+  }
+
+  /** Publishes a burst: of what waits on the disk before anything else. */
+  async #work(session: Session): Promise<void> {
+    try {
+      await this.#askStream(session);
+      const spool = this.#spool;
+      if (spool?.isEmpty === false) await this.#drain(session, spool);
+      else await this.#publish(session);
+    } catch (error) {
+      this.#fail(session, (error as Error).message);
     }
   }
 
@@ -188,37 +204,36 @@ export class Publisher {
     this.#session = session;
     this.#failures = 0;
     this.#nextAttemptMs = 0;
-    this.#storedIds = undefined;
+    this.#doubts.suspect();
     // What was on its way when the last session broke may be stored or not: go slowly first.
     this.#window.fail();
   }
 
   #waitMs(): number | undefined {
     const times = this.#queue.filter(({ isRecord }) => !isRecord).map((call) => call.deadlineMs);
-    const hasWork = this.#queue.length > 0 || this.#spool?.isEmpty === false;
-    if (this.#session === this.#port.link.session && hasWork) times.push(this.#nextAttemptMs);
+    if (this.#session === this.#port.link.session && this.#hasWork) times.push(this.#nextAttemptMs);
     if (times.length === 0) return undefined;
     return Math.max(1, Math.min(...times) - performance.now());
   }
 
-  /** Moves recorded events to the disk where the stream would not take them now; tells whether. */
-  async #spoolRecords(): Promise<boolean> {
+  /** Moves recorded events to the disk where there are some that the stream would not take now. */
+  #spoolRecords(): Promise<void> | undefined {
     const spool = this.#spool;
-    if (spool === undefined) return false;
+    if (spool === undefined) return undefined;
     // Behind events that wait on the disk there is no overtaking.
     const isBehind = !spool.isEmpty && !(spool.isFull && !this.#isAway);
-    if (!this.#isAway && !isBehind && !(this.#isClosing && !spool.isEmpty)) return false;
+    if (!this.#isAway && !isBehind && !(this.#isClosing && !spool.isEmpty)) return undefined;
     const calls = this.#queue.filter(({ isRecord }) => isRecord);
-    if (calls.length === 0) return false;
+    if (calls.length === 0) return undefined;
     this.#remove(calls);
-    await this.#spoolCalls(calls, spool);
-    return true;
+    return this.#spoolCalls(calls, spool);
   }
 
   async #spoolCalls(calls: readonly Call[], spool: Spool): Promise<void> {
     const missing = calls.map(({ items }) => items.filter(({ seq }) => seq === undefined));
     try {
       let { kept } = await spool.append(missing.flat().map(({ body }) => body));
+      for (const { id } of missing.flat().slice(kept)) this.#doubts.clear(id);
       for (const [index, call] of calls.entries()) {
         const spooled = Math.min(kept, missing[index].length);
         kept -= spooled;
@@ -229,96 +244,54 @@ export class Publisher {
     }
   }
 
-  /** Gives up appends whose time is over; tells whether there were any. */
-  async #expireAppends(): Promise<boolean> {
+  /** Gives up appends whose time is over, where there are some. */
+  #expireAppends(): Promise<void> | undefined {
     const nowMs = performance.now();
     const calls = this.#queue.filter((call) =>
       call.deadlineMs <= nowMs && (!call.isRecord || this.#isClosing)
     );
-    if (calls.length === 0) return false;
+    if (calls.length === 0) return undefined;
     this.#remove(calls);
+    return this.#giveUp(calls);
+  }
+
+  async #giveUp(calls: readonly Call[]): Promise<void> {
     for (const call of calls) {
       const missing = call.items.filter(({ seq }) => seq === undefined);
+      let kept = 0;
       // A call of which the broker may have a part is completed later, so that it stays whole.
       if (call.isAttempted && this.#spool !== undefined) {
-        await this.#spool.append(missing.map(({ body }) => body));
+        kept = await this.#spool.append(missing.map(({ body }) => body))
+          .then((spooled) => spooled.kept, () => 0);
       }
+      for (const { id } of missing.slice(kept)) this.#doubts.clear(id);
       const reason = this.behind().lastError ?? "it did not answer in time";
       call.reject(new LogAwayError("append", `the broker is away (${reason})`, call.isAttempted));
     }
-    return true;
   }
 
   /** Publishes what waits on the disk; what is stored is dropped there. */
   async #drain(session: Session, spool: Spool): Promise<void> {
-    try {
-      this.#storedIds ??= await this.#compare(session, spool);
-      const batch = takeBatch(
-        spool.peek(this.#window.size).map((item) => this.#itemOf(item, spool, session)),
-      );
-      const unknown = batch.filter(({ id }) => !this.#storedIds!.has(id));
-      const failure = await this.#send(session, unknown);
-      const firstMissing = batch.findIndex((item) =>
-        item.seq === undefined && !this.#storedIds!.has(item.id)
-      );
-      const done = firstMissing < 0 ? batch.length : firstMissing;
-      if (done > 0) spool.drop(batch[done - 1].index);
-      if (failure === undefined) this.#succeed();
-      else this.#fail(session, failure.reason);
-    } catch (error) {
-      this.#fail(session, (error as Error).message);
-    }
+    const batch = takeBatch(
+      spool.peek(this.#window.size).map((item) =>
+        spoolItem(item, spool.id, this.#options.source, session.payloadBytesMax)
+      ),
+    );
+    const failure = await this.#send(session, this.#withoutStored(batch));
+    const missing = batch.findIndex(({ seq }) => seq === undefined);
+    const done = missing < 0 ? batch.length : missing;
+    if (done > 0) spool.drop(batch[done - 1].index);
+    if (failure === undefined) this.#succeed();
+    else this.#fail(session, failure.reason);
   }
 
-  /** Events of the spool that the stream has although its memory for ids may have lost them. */
-  async #compare(session: Session, spool: Spool): Promise<Set<string>> {
-    const ids = new Set<string>();
-    let oldestMs = Infinity;
-    for (const item of spool.items()) {
-      if (item.kind !== "event") continue;
-      ids.add((JSON.parse(item.body) as CloudEvent).id);
-      oldestMs = Math.min(oldestMs, item.recordedMs);
-    }
-    if (Date.now() - oldestMs < session.duplicateWindowMs / 2) return new Set();
-    return await idsStoredSince(this.#port, session, ids, oldestMs - CLOCK_SLACK_MS);
-  }
-
-  #itemOf(item: SpoolItem, spool: Spool, session: Session): Item & { readonly index: number } {
-    const { index } = item;
-    if (item.kind === "gap") {
-      const { lost, fromMs, toMs, cause } = item.gap;
-      return { index, ...this.#gapItem(`${spool.id}-${index}`, { lost, fromMs, toMs, cause }) };
-    }
-    const event = JSON.parse(item.body) as CloudEvent;
-    const { id } = event;
-    const whole = { index, id, messageId: id, body: item.body, subject: subjectOf(event) };
-    if (fits(whole, session.payloadBytesMax)) return whole;
-    // The broker takes less than when it was spooled: told, rather than in the way for ever.
-    const ms = item.recordedMs;
-    const gap = { lost: 1, fromMs: ms, toMs: ms, cause: "event_too_large" };
-    return { index, ...this.#gapItem(`${spool.id}-${index}`, gap) };
-  }
-
-  #gapItem(
-    place: string,
-    gap: { lost: number; fromMs: number; toMs: number; cause: string },
-  ): Item {
-    const id = `log-gap-${place}`;
-    const event: CloudEvent = {
-      specversion: "1.0",
-      id,
-      source: this.#options.source,
-      type: LOG_GAP_TYPE,
-      time: new Date(gap.toMs).toISOString(),
-      datacontenttype: "application/json",
-      data: {
-        lost: gap.lost,
-        from: new Date(gap.fromMs).toISOString(),
-        to: new Date(gap.toMs).toISOString(),
-        cause: gap.cause,
-      },
-    };
-    return { id, messageId: id, body: JSON.stringify(event), subject: subjectOf(event) };
+  /** The items that the stream does not have; the others get their numbers. */
+  #withoutStored(items: readonly Item[]): Item[] {
+    return items.filter((item) => {
+      const seq = this.#doubts.seqOf(item.id);
+      if (seq !== undefined) item.seq = seq;
+      return seq === undefined;
+    });
   }
 
   /** Publishes the oldest calls, as far as the window lets it. */
@@ -338,7 +311,7 @@ export class Publisher {
     }
     const items = takeBatch(batch.map(({ item }) => item));
     for (const { call } of batch.slice(0, items.length)) call.isAttempted = true;
-    const failure = await this.#send(session, items);
+    const failure = await this.#send(session, this.#withoutStored(items));
     this.#settle();
     if (failure === undefined) return this.#succeed();
     this.#fail(session, failure.reason);
@@ -358,39 +331,31 @@ export class Publisher {
     }
   }
 
-  /** Publishes items and notes their numbers; answers with the first failure. */
+  /** Publishes items; those that have no number afterwards are in doubt. */
   async #send(session: Session, items: readonly Item[]): Promise<Failure | undefined> {
-    if (items.length === 0) return undefined;
-    const outcomes = await publishBurst(session, items, this.#port.link.answerTimeoutMs);
-    const duplicates: Item[] = [];
-    let failure: Failure | undefined;
-    for (const [index, outcome] of outcomes.entries()) {
-      const item = items[index];
-      const judged = judge(item, outcome);
-      if ("reason" in judged) {
-        failure ??= judged;
-      } else {
-        item.seq = judged.seq;
-        if (judged.duplicate) duplicates.push(item);
-      }
+    for (const { id } of items) this.#doubts.send(id, this.#lastSeq!);
+    const failure = await sendItems(session, items, this.#port.link.answerTimeoutMs);
+    for (const { id, seq } of items) {
+      if (seq === undefined) continue;
+      this.#doubts.clear(id);
+      this.#lastSeq = Math.max(this.#lastSeq!, seq);
     }
-    if (duplicates.length > 0) await this.#checkDuplicates(session, duplicates);
+    // Refused by the broker itself: that is an answer.
+    if (failure !== undefined && failure.code !== 0) this.#doubts.clear(failure.item.id);
     return failure;
   }
 
-  /** The broker remembers ids of messages that were dropped since: those are free again. */
-  async #checkDuplicates(session: Session, duplicates: readonly Item[]): Promise<void> {
-    try {
-      const { firstSeq } = await streamEnds(session);
-      for (const item of duplicates) {
-        if (item.seq! >= firstSeq) continue;
-        item.messageId = `${item.id} after ${item.seq}`;
-        delete item.seq;
-      }
-    } catch {
-      // Asked again with the next burst, which sends them again.
-      for (const item of duplicates) delete item.seq;
+  /** Asks the stream what it has of that which was sent and not acknowledged. */
+  async #askStream(session: Session): Promise<void> {
+    this.#lastSeq ??= (await streamEnds(session)).lastSeq;
+    if (this.#inherited !== undefined) {
+      const { ids, sinceMs } = this.#inherited;
+      this.#doubts.settle(await findStored(this.#port, session, ids, { sinceMs }));
+      this.#inherited = undefined;
     }
+    if (!this.#doubts.isSuspect) return;
+    const { ids, since } = this.#doubts;
+    this.#doubts.settle(await findStored(this.#port, session, ids, { seq: since + 1 }));
   }
 
   /** Resolves the calls of which everything is stored. */
@@ -408,6 +373,7 @@ export class Publisher {
 
   #fail(session: Session, reason: string): void {
     this.#window.fail();
+    this.#doubts.suspect();
     this.#error = reason;
     this.#nextAttemptMs = performance.now() + backoffMs(this.#failures++, Math.random());
     // The node may be cut off from the others, which take the next attempt.
@@ -422,41 +388,13 @@ export class Publisher {
   }
 }
 
-interface Failure {
-  readonly item: Item;
-  /** The broker's code; 0 where it gave none. */
-  readonly code: number;
-  readonly reason: string;
-}
-
-function judge(item: Item, outcome: BurstOutcome): Failure | { seq: number; duplicate: boolean } {
-  if ("failure" in outcome) return { item, code: 0, reason: outcome.failure };
-  const answer = parsePublishAnswer(outcome.answer);
-  if (answer.kind === "stored") return answer;
-  return { item, code: answer.code, reason: answer.reason };
-}
-
-/** As many of the first items as may go at once: not too many bytes, and no id twice. */
-function takeBatch<T extends Item>(items: readonly T[]): T[] {
+function inheritedFrom(spool: Spool): { ids: Set<string>; sinceMs: number } {
   const ids = new Set<string>();
-  let bytes = 0;
-  const end = items.findIndex((item) => {
-    bytes += item.body.length;
-    const isRepeated = ids.has(item.messageId);
-    ids.add(item.messageId);
-    return ids.size > 1 && (isRepeated || bytes > BURST_BYTES);
-  });
-  return items.slice(0, end < 0 ? items.length : Math.max(end, 1));
-}
-
-/** Whether a broker takes a message of this size, headers included. */
-function fits({ body, messageId }: Item, sizeMax: number): boolean {
-  const headerBytes = 3 * messageId.length + HEADER_BYTES;
-  // A UTF-16 unit is at most three bytes: only texts near the bound need to be measured.
-  if (body.length * 3 + headerBytes <= sizeMax) return true;
-  return new TextEncoder().encode(body).length + headerBytes <= sizeMax;
-}
-
-function tooLarge(sizeMax: number): InvalidEventError {
-  return new InvalidEventError([`event: want at most ${sizeMax} bytes, which the broker takes`]);
+  let oldestMs = Date.now();
+  for (const item of spool.items()) {
+    if (item.kind !== "event") continue;
+    ids.add((JSON.parse(item.body) as CloudEvent).id);
+    oldestMs = Math.min(oldestMs, item.recordedMs);
+  }
+  return { ids, sinceMs: oldestMs - CLOCK_SLACK_MS };
 }

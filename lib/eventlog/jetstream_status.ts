@@ -64,6 +64,6 @@ export interface LogGapData {
   readonly from: string;
   /** When the last of them came. */
   readonly to: string;
-  /** `spool_full` or `spool_damaged`. */
+  /** `spool_full`, `spool_damaged`, or `event_too_large` for the broker. */
   readonly cause: string;
 }

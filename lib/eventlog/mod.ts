@@ -20,6 +20,7 @@
  *
  * @module
  */
+export { BackupExistsError, backupLog } from "./backup_adapter.ts";
 export * from "./jetstream_status.ts";
 export * from "./log.ts";
 export * from "./memory_adapter.ts";

@@ -22,6 +22,7 @@ export type { ListenStep, ProgramsOrder, WatchAnswer, WatchOrder } from "./audit
 export * from "./audit_shell.ts";
 export * from "./augment.ts";
 export * from "./decision.ts";
+export * from "./earlier.ts";
 export * from "./flow_key.ts";
 export * from "./flow_programs_shell.ts";
 export * from "./nflog_record.ts";

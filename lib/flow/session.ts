@@ -28,8 +28,9 @@ import {
 import { FlowAccumulator } from "./accumulator.ts";
 import type { FlowIdentity } from "./activation.ts";
 import { composeDecision, directionOf } from "./decision.ts";
+import { type EarlierAudit, earlierFlowKey } from "./earlier.ts";
 import { attributionOfKey, type FlowAttribution } from "./packet.ts";
-import { type LogPrefix, parseLogPrefix, VERDICT } from "./prefix.ts";
+import { formatLogPrefix, type LogPrefix, parseLogPrefix, VERDICT } from "./prefix.ts";
 import { type FlowBatch, RECORD_KIND, RecordReader } from "./record.ts";
 import type { FlowListenerStats } from "./stats.ts";
 import { formatTimeMs } from "./time_text.ts";
@@ -134,9 +135,41 @@ export class FlowSession {
     return events;
   }
 
+  /**
+   * Goes on with a run whose audit another celld began; nothing may have been handled yet. A record
+   * that was logged, and neither told nor counted as lost, was lost while nobody listened.
+   *
+   * @param now Logged packets by the ruleset's counters, and the time since when nothing was told.
+   */
+  resume(
+    earlier: EarlierAudit,
+    now: { loggedPackets: number; fromMs: number; nowMs: number },
+    nextId: NextId,
+  ): CloudEvent[] {
+    this.#seen = earlier.decisions + earlier.repeats;
+    this.#decisionsLost = earlier.lost;
+    this.#eventsEmitted = earlier.decisions;
+    for (const flow of earlier.flows) {
+      const key = earlierFlowKey(flow);
+      if (key === undefined) continue;
+      const isAllowed = flow.decision === "allow";
+      const verdict = isAllowed ? "accept" : "drop";
+      const rule = this.#ruleIndex(formatLogPrefix(flow.ruleRef ?? "", verdict));
+      this.#flows.insert(key, 0);
+      this.#remember(rule, flow.observedAtMs, true);
+      if (isAllowed && directionOf(flow.ruleRef) === "egress") {
+        this.#accumulator.recordPacked(key, 0);
+      }
+    }
+    const lost = now.loggedPackets - this.#seen - this.#decisionsLost;
+    if (lost <= 0) return [];
+    const { fromMs, nowMs: toMs } = now;
+    return [this.noteGap({ lost, fromMs, toMs, cause: "unwatched" }, nextId)];
+  }
+
   /** Tells of records that were lost for a reason that no listener saw, such as its own death. */
   noteGap(
-    gap: { lost: number; fromMs: number; toMs: number; cause: string },
+    gap: { lost: number; fromMs: number; toMs: number; cause: string; isCountUnknown?: boolean },
     nextId: NextId,
   ): CloudEvent<FlowGapData> {
     this.#decisionsLost += gap.lost;
@@ -230,17 +263,22 @@ export class FlowSession {
     // Packets that could not be attributed have no identity to be known by.
     if (reader.bytes[reader.keyAt] === 0) return false;
     const isKnown = this.#flows.insert(reader.bytes, reader.keyAt) === "present";
-    this.#growColumns();
     const index = this.#flows.index;
     const isRepeat = isKnown && this.#states[index] === STATE_OPEN &&
       this.#ruleOf[index] === rule && timeMs - this.#lastSeenMs[index] < FLOW_REPEAT_MS;
-    this.#lastSeenMs[index] = timeMs;
-    if (!isRepeat) {
-      this.#firstSeenMs[index] = timeMs;
-      this.#states[index] = STATE_OPEN;
-      this.#ruleOf[index] = rule;
-    }
+    this.#remember(rule, timeMs, !isRepeat);
     return isRepeat;
+  }
+
+  /** Keeps when the flow that was inserted last was seen. */
+  #remember(rule: number, timeMs: number, isNew: boolean): void {
+    this.#growColumns();
+    const index = this.#flows.index;
+    this.#lastSeenMs[index] = timeMs;
+    if (!isNew) return;
+    this.#firstSeenMs[index] = timeMs;
+    this.#states[index] = STATE_OPEN;
+    this.#ruleOf[index] = rule;
   }
 
   #handleClosed(reader: RecordReader, nextId: NextId): CloudEvent | undefined {
@@ -307,6 +345,7 @@ export class FlowSession {
       fromMs: number;
       toMs: number;
       cause: string;
+      isCountUnknown?: boolean;
     },
     nextId: NextId,
   ): CloudEvent<FlowGapData> {
@@ -318,6 +357,7 @@ export class FlowSession {
       from: formatTimeMs(gap.fromMs),
       to: formatTimeMs(gap.toMs),
       cause: gap.cause,
+      ...(gap.isCountUnknown === true ? { isCountUnknown: true } : {}),
     });
   }
 

@@ -163,6 +163,10 @@ export class FormationMachine {
 
   /** Makes the places that are wanted, and marks those that are not. */
   #fitSlots(): void {
+    for (const slot of this.#slots.values()) {
+      if (slot.replica >= this.#wanted.get(slot.member.id)!) slot.isRemoved = true;
+      if (slot.isRemoved && !isLive(slot)) this.#dropSlot(slot);
+    }
     const before = this.#slots.size;
     for (const member of this.#plan.members) {
       if (!member.hasCell) continue;
@@ -172,11 +176,6 @@ export class FormationMachine {
       }
     }
     if (this.#slots.size > before) this.#sortSlots();
-    for (const slot of this.#slots.values()) {
-      if (slot.replica < this.#wanted.get(slot.member.id)!) continue;
-      slot.isRemoved = true;
-      if (!isLive(slot)) this.#dropSlot(slot);
-    }
   }
 
   #addSlot(member: PlannedMember, replica: number, attempt?: number): Slot {
@@ -216,20 +215,27 @@ export class FormationMachine {
     if (slot.state !== "waiting" && slot.state !== "blocked") return false;
     const { authorizedBy } = slot.member;
     if (authorizedBy === undefined) return true;
-    let gate = gates.get(authorizedBy);
-    if (gate === undefined) {
-      gate = this.#gateOf(authorizedBy);
-      gates.set(authorizedBy, gate);
-    }
+    const gate = this.#gateOf(authorizedBy, gates);
     if (gate !== "open") slot.state = gate === "never" ? "blocked" : "waiting";
     return gate === "open";
   }
 
-  #gateOf(memberId: string): Gate {
-    const member = this.#plan.members.find(({ id }) => id === memberId);
-    // A member without cells of its own keeps nobody waiting.
-    if (member === undefined || !member.hasCell || this.#wanted.get(memberId) === 0) return "open";
+  #gateOf(memberId: string, gates: Map<string, Gate>): Gate {
+    let gate = gates.get(memberId);
+    if (gate === undefined) {
+      gate = this.#judgeGate(memberId, gates);
+      gates.set(memberId, gate);
+    }
+    return gate;
+  }
+
+  #judgeGate(memberId: string, gates: Map<string, Gate>): Gate {
     if (this.#launched.has(memberId)) return "open";
+    const { authorizedBy, hasCell } = this.#plan.members.find(({ id }) => id === memberId)!;
+    if (!hasCell || this.#wanted.get(memberId) === 0) {
+      // Who has no cells keeps nobody waiting, but stands for whoever is above.
+      return authorizedBy === undefined ? "open" : this.#gateOf(authorizedBy, gates);
+    }
     for (const slot of this.#slots.values()) {
       if (slot.member.id === memberId && !isSettled(slot)) return "shut";
     }

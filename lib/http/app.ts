@@ -22,24 +22,12 @@ import { Pages } from "./pages.ts";
 import type { ControlPlane } from "./ports.ts";
 import { ProblemError, problemOf, problemResponse } from "./problem.ts";
 import type { Route, RouteWorld } from "./route.ts";
-import { CELL_ROUTES } from "./routes/cells.ts";
-import { EVENT_ROUTES } from "./routes/events.ts";
-import { FLOW_ROUTES } from "./routes/flows.ts";
-import { FORMATION_ROUTES } from "./routes/formations.ts";
-import { SYSTEM_ROUTES } from "./routes/system.ts";
+import { ROUTES } from "./routes/all.ts";
 import { StreamCounter } from "./streams.ts";
-
-/** Every route that there is. */
-export const ROUTES: readonly Route[] = [
-  ...FORMATION_ROUTES,
-  ...CELL_ROUTES,
-  ...FLOW_ROUTES,
-  ...EVENT_ROUTES,
-  ...SYSTEM_ROUTES,
-];
 
 /** How the API is made. */
 export interface HttpAppOptions {
+  /** State, log and cells. */
   readonly plane: ControlPlane;
   /** Origins of web pages that may use it; none where absent. */
   readonly corsOrigins?: readonly string[];
@@ -79,6 +67,7 @@ export class HttpApp {
   #requestCount = 0;
   #openApiText: string | undefined;
 
+  /** Call {@link HttpApp.start} before anybody follows. */
   constructor(options: HttpAppOptions) {
     this.#options = options;
     this.#cors = new Cors(options.corsOrigins ?? []);
@@ -169,6 +158,11 @@ export class HttpApp {
     this.#hono.on(route.method.toUpperCase(), pattern, (context) => {
       const { req, env } = context;
       (env as LabelledPeer).labels.route = route.path;
+      if (this.#ending.signal.aborted && route.scope !== "none") {
+        throw new ProblemError("shutting-down", "Cannot take requests: celld is shutting down", {
+          headers: { connection: "close" },
+        });
+      }
       if (route.scope !== "none") this.#check(req.raw, env, route.scope);
       const query = req.url.indexOf("?");
       return route.answer({

@@ -14,9 +14,10 @@
  * @module
  */
 import { setImmediate } from "node:timers";
-import { type EventPredicate, factsOf } from "./event_filter.ts";
+import { type Client, frameOf, type JoinOptions, newClient, resumeText } from "./event_client.ts";
 import { type Frame, FrameRing } from "./frame_ring.ts";
-import type { EventReader, LogRow } from "./ports.ts";
+import type { EventReader } from "./ports.ts";
+import { pause, Turnstile } from "./turnstile.ts";
 
 /** A socket whose buffer holds more is not sent to. */
 export const BUFFERED_BYTES_MAX = 256 * 1024;
@@ -42,24 +43,8 @@ const PAGE_LIMIT = 256;
 const PAGE_READS_MAX = 4;
 const BLOCKED_POLL_MS = 20;
 const RESTART_MS = 500;
-
-/** A WebSocket, as far as the hub cares. */
-export interface FrameSocket {
-  readonly bufferedAmount: number;
-  readonly isOpen: boolean;
-  send(text: string): void;
-  close(code: number, reason: string): void;
-}
-
-/** Who follows what. */
-export interface JoinOptions {
-  readonly socket: FrameSocket;
-  /** Events after it; absent: what comes from now on. */
-  readonly since?: number | undefined;
-  readonly matches?: EventPredicate | undefined;
-  /** Several events a frame, one a line. */
-  readonly isBatch: boolean;
-}
+/** How long clients may take to hear that the server ends, in milliseconds. */
+const FAREWELL_MS = 1000;
 
 /** How the hub is made. */
 export interface EventHubOptions {
@@ -74,40 +59,19 @@ export interface EventHubOptions {
   onClosed?(code: number): void;
 }
 
-interface Client extends JoinOptions {
-  /** The last sequence handed to the socket or skipped. */
-  cursor: number;
-  /** Where it is in the ring; `undefined`: behind it. */
-  place: number | undefined;
-  page: readonly Frame[];
-  pageAt: number;
-  isReading: boolean;
-  isClosing: boolean;
-  blockedSinceMs: number | undefined;
-  blockedBytes: number;
-}
-
-/** The text of an entry of the log. */
-export function frameText(row: LogRow): string {
-  return `{"seq":${row.seq},"event":${JSON.stringify(row.event)}}`;
-}
-
-function frameOf(row: LogRow): Frame {
-  return { seq: row.seq, text: frameText(row), facts: factsOf(row.event) };
-}
-
 /** See the module. */
 export class EventHub {
   readonly #options: EventHubOptions;
   readonly #ending = new AbortController();
   readonly #clients = new Set<Client>();
   readonly #batches = new Map<number, { readonly count: number; readonly text: string }>();
-  readonly #readers: (() => void)[] = [];
+  /** Few at a time, so that a crowd cannot stop the rest. */
+  readonly #reads = new Turnstile(PAGE_READS_MAX);
   #ring = new FrameRing(0);
   #isPumpDue = false;
   #turnStart = 0;
   #pollTimer: ReturnType<typeof setTimeout> | undefined;
-  #readCount = 0;
+  #onEmpty = () => {};
   #running: Promise<void> = Promise.resolve();
 
   constructor(options: EventHubOptions) {
@@ -137,31 +101,37 @@ export class EventHub {
 
   /** Adds a client; call the result once its socket is closed. */
   join(options: JoinOptions): () => void {
-    const cursor = options.since ?? this.#ring.headSeq;
-    const client: Client = {
-      ...options,
-      cursor,
-      place: this.#ring.placeAfter(cursor),
-      page: [],
-      pageAt: 0,
-      isReading: false,
-      isClosing: this.#ending.signal.aborted,
-      blockedSinceMs: undefined,
-      blockedBytes: 0,
-    };
+    const client = newClient(options, this.#ring);
+    client.isClosing = this.#ending.signal.aborted;
     this.#clients.add(client);
     if (client.isClosing) options.socket.close(CLOSE.goingAway, resumeText(client));
     else this.#schedule();
-    return () => this.#clients.delete(client);
+    return () => {
+      this.#clients.delete(client);
+      if (this.#clients.size === 0) this.#onEmpty();
+    };
   }
 
-  /** Tells every client where to resume, and ends. Twice does nothing. */
+  /**
+   * Tells every client where to resume, waits a moment for them to have heard it, and ends. Twice
+   * does nothing.
+   */
   async stop(): Promise<void> {
     this.#ending.abort();
     clearTimeout(this.#pollTimer);
     for (const client of this.#clients) this.#close(client, CLOSE.goingAway, resumeText(client));
-    for (const wake of this.#readers.splice(0)) wake();
     await this.#running;
+    await this.#waitEmpty();
+  }
+
+  async #waitEmpty(): Promise<void> {
+    if (this.#clients.size === 0) return;
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    await new Promise<void>((resolve) => {
+      this.#onEmpty = resolve;
+      timer = setTimeout(resolve, FAREWELL_MS);
+    });
+    clearTimeout(timer);
   }
 
   async #follow(): Promise<void> {
@@ -333,29 +303,21 @@ export class EventHub {
     return place < this.#ring.end && this.#ring.at(place) === undefined;
   }
 
-  /** Reads what is older than the ring; few at a time, so that a crowd cannot stop the rest. */
+  /** Reads what is older than the ring. */
   async #readPage(client: Client): Promise<void> {
     client.isReading = true;
     try {
-      if (this.#readCount >= PAGE_READS_MAX) {
-        await new Promise<void>((resolve) => this.#readers.push(resolve));
-      }
-      this.#readCount += 1;
-      try {
+      await this.#reads.run(async () => {
         if (client.isClosing || !client.socket.isOpen) return;
         const { floorSeq } = this.#ring;
         const rows = await this.#options.events.read({ since: client.cursor, limit: PAGE_LIMIT });
         client.page = rows.map(frameOf);
         client.pageAt = 0;
         // Sequences may have holes: nothing before the ring means that the ring is next.
-        if (rows.length === 0) {
-          client.cursor = Math.max(client.cursor, floorSeq);
-          client.place = this.#ring.placeAfter(client.cursor);
-        }
-      } finally {
-        this.#readCount -= 1;
-        this.#readers.shift()?.();
-      }
+        if (rows.length > 0) return;
+        client.cursor = Math.max(client.cursor, floorSeq);
+        client.place = this.#ring.placeAfter(client.cursor);
+      });
     } catch (error) {
       this.#closeFor(client, error);
     } finally {
@@ -389,27 +351,10 @@ export class EventHub {
   }
 }
 
-function resumeText(client: { readonly cursor: number }): string {
-  return `resume since=${client.cursor}`;
-}
-
 function isExpired(error: unknown): boolean {
   return error instanceof Error && error.name === "CursorExpiredError";
 }
 
 function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
-}
-
-function pause(timeMs: number, signal: AbortSignal): Promise<void> {
-  if (signal.aborted) return Promise.resolve();
-  return new Promise((resolve) => {
-    const done = () => {
-      clearTimeout(timer);
-      signal.removeEventListener("abort", done);
-      resolve();
-    };
-    const timer = setTimeout(done, timeMs);
-    signal.addEventListener("abort", done, { once: true });
-  });
 }

@@ -6,7 +6,7 @@
  *
  * @module
  */
-export * from "./access.ts";
+export type { Peer } from "./access.ts";
 export * from "./app.ts";
 export { BATCH_MAX, BUFFERED_BYTES_MAX, CLIENTS_MAX, CLOSE, STALL_MS } from "./event_hub.ts";
 export { recordCache } from "./pages.ts";

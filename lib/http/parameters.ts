@@ -25,6 +25,12 @@ export function sinceParameter(): Parameter<number> {
     .openapi({ param: { description: "The last sequence already seen" }, type: "integer" });
 }
 
+/** A place in the log: what is before it. */
+export function beforeParameter(): Parameter<number> {
+  return integer("want an integer from 0, the `next` of the page before").optional()
+    .openapi({ param: { description: "The `next` of the page before" }, type: "integer" });
+}
+
 /** How many records at most; more than {@link LIMIT_MAX} and 0 are brought to the nearest allowed. */
 export function limitParameter(): Parameter<number> {
   return integer(`want an integer from 1 to ${LIMIT_MAX}`)

@@ -119,55 +119,71 @@ export interface CellRecord {
 export interface FlowRecord {
   /** Place of its decision in the log. */
   readonly seq: number;
+  /** The cell. */
   readonly cell_id: string;
 }
 
 /** What was counted for the rules of one cell; further members are written as they are. */
 export interface RuleRecord {
+  /** The cell. */
   readonly cell_id: string;
 }
 
 /** A host that cells run on; further members are written as they are. */
 export interface HostRecord {
+  /** Its name. */
   readonly name: string;
 }
 
 /** Which cells. What is absent does not matter. */
 export interface CellQuery {
+  /** Only in this state. */
   readonly state?: "pending" | "running" | "destroyed";
+  /** Only in this phase. */
   readonly phase?: "pending" | "preparing" | "running" | "stopping" | "destroyed";
   /** Id or name. */
   readonly formation?: string;
   /** The name in their spec. */
   readonly specId?: string;
+  /** Only with this outcome. */
   readonly outcome?: "succeeded" | "failed";
   /** Only ids after this one. */
   readonly after?: string;
+  /** At most so many. */
   readonly limit?: number;
 }
 
 /** Which formations. */
 export interface FormationQuery {
+  /** Only in this state. */
   readonly status?: "PENDING" | "RUNNING" | "SUCCEEDED" | "FAILED" | "CANCELLED";
   /** Only ids after this one. */
   readonly after?: string;
+  /** At most so many. */
   readonly limit?: number;
 }
 
 /** Which flows. */
 export interface FlowQuery {
+  /** The cell. */
   readonly cellId?: string;
   /** Id or name. */
   readonly formation?: string;
+  /** Only of this run. */
   readonly runId?: string;
+  /** The verdict. */
   readonly decision?: "allow" | "deny";
+  /** Seen from the cell. */
   readonly direction?: "egress" | "ingress";
+  /** Transport protocol. */
   readonly protocol?: "tcp" | "udp" | "icmp" | "icmp6";
+  /** The rule that decided. */
   readonly ruleRef?: string;
   /** An address or a prefix. */
   readonly src?: string;
   /** An address or a prefix. */
   readonly dst?: string;
+  /** The destination's port. */
   readonly dstPort?: number;
   /** Whether it was allowed and no end of it is known. */
   readonly isOpen?: boolean;
@@ -175,14 +191,17 @@ export interface FlowQuery {
   readonly since?: number;
   /** Only those decided before this place in the log. */
   readonly before?: number;
+  /** At most so many. */
   readonly limit?: number;
 }
 
 /** Which rule counters. */
 export interface RuleQuery {
+  /** The cell. */
   readonly cellId?: string;
   /** Only cells after this one. */
   readonly after?: string;
+  /** At most so many. */
   readonly limit?: number;
 }
 
@@ -208,7 +227,9 @@ export interface EventReader {
 
 /** A part of a cell's output. */
 export interface OutputChunk {
+  /** Which stream. */
   readonly stream: "stdout" | "stderr";
+  /** What was written. */
   readonly bytes: Uint8Array<ArrayBuffer>;
 }
 
@@ -228,7 +249,9 @@ export interface OutputOptions {
 
 /** What a cell was given. */
 export interface CellStarted {
+  /** The cell. */
   readonly cellId: string;
+  /** Its run. */
   readonly runId: string;
 }
 
@@ -236,7 +259,9 @@ export interface CellStarted {
 export interface StatusReport {
   /** Which formation event: the words of `FORMATION_PHASES`. */
   readonly state: FormationPhase;
+  /** Why, for people. */
   readonly reason?: string;
+  /** Cells that failed. */
   readonly failedCells?: readonly string[];
 }
 
@@ -267,9 +292,20 @@ export interface HealthView {
 
 /** What this celld is. */
 export interface VersionView {
+  /** Of celld. */
   readonly version: string;
+  /** Of its sources. */
   readonly gitSha?: string;
+  /** How it was built. */
   readonly buildProfile: string;
+}
+
+/** Another number of cells of a member. */
+export interface ScaleWish {
+  /** The member's id. */
+  readonly member: string;
+  /** How many cells of it, from 0. */
+  readonly replicas: number;
 }
 
 /** How formations are found. */
@@ -283,6 +319,8 @@ export interface ControlPlane {
   cancelFormation(key: FormationKey): Promise<FormationRecord | Refusal>;
   /** Records what somebody reports of a formation. */
   reportStatus(id: string, report: StatusReport): Promise<FormationRecord | Refusal>;
+  /** Changes how many cells a member has. */
+  scaleFormation(id: string, wish: ScaleWish): Promise<FormationRecord | Refusal>;
   /** Runs a cell from the text of its specification (JSON or YAML). Resolves once it is admitted. */
   runCell(specText: string): Promise<CellStarted | Refusal>;
   /** Asks a cell to end; `force` at once. Resolves once the command is durable. */
@@ -292,6 +330,7 @@ export interface ControlPlane {
 
   /** In the order of their ids. */
   formations(query: FormationQuery): ListView<FormationRecord>;
+  /** One formation. */
   formation(key: FormationKey): RecordView<FormationRecord>;
   /** In the order of their ids. */
   cells(query: CellQuery): ListView<CellRecord>;
@@ -306,8 +345,11 @@ export interface ControlPlane {
   /** Between which sequences a cell's events are, where that is known: a hint for its log. */
   cellSeqs?(id: string): { readonly first: number; readonly last: number } | undefined;
 
+  /** The log. */
   readonly events: EventReader;
+  /** How celld does. */
   health(): HealthView;
+  /** What celld is. */
   version(): VersionView;
   /** Metrics of celld in the text format of Prometheus. */
   metricsText(): Promise<string>;

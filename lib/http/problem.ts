@@ -32,7 +32,9 @@ export type ProblemKind =
 
 /** What is said of a kind. */
 export interface ProblemDefinition {
+  /** Of the answer. */
   readonly status: number;
+  /** A few words that are the same each time. */
   readonly title: string;
   /** Seconds after which trying again makes sense. */
   readonly retryAfterSeconds?: number;
@@ -87,12 +89,14 @@ export const PROBLEM_MEDIA_TYPE = "application/problem+json";
 export class ProblemError extends Error {
   /** For logs. */
   override name = "ProblemError";
+  /** What is wrong. */
   readonly kind: ProblemKind;
   /** More members of the body. */
   readonly members: Readonly<Record<string, unknown>>;
   /** More headers of the answer. */
   readonly headers: Readonly<Record<string, string>>;
 
+  /** The message is the body's `detail`. */
   constructor(
     kind: ProblemKind,
     detail: string,
@@ -149,10 +153,26 @@ const KIND_BY_ERROR: Readonly<Record<string, ProblemKind>> = {
   SpecError: "spec-invalid",
 };
 
+/** Refusals of formations, by the reference's names. */
+const KIND_BY_REFUSAL: Readonly<Record<string, ProblemKind>> = {
+  BadRequest: "bad-request",
+  Conflict: "conflict",
+  FormationNoCoordinator: "formation-no-coordinator",
+  FormationMultipleCoordinators: "formation-multiple-coordinators",
+  FormationCycle: "formation-cycle",
+  FormationAuthorityNotNarrowing: "formation-authority-not-narrowing",
+};
+
+function kindOf(error: Error & { readonly kind?: unknown }): ProblemKind | undefined {
+  return error.name === "FormationError"
+    ? KIND_BY_REFUSAL[String(error.kind)]
+    : KIND_BY_ERROR[error.name];
+}
+
 /** The problem that a thrown value is; what nobody expected is `internal` and says no more. */
 export function problemOf(thrown: unknown): ProblemError {
   if (thrown instanceof ProblemError) return thrown;
-  const kind = thrown instanceof Error ? KIND_BY_ERROR[thrown.name] : undefined;
+  const kind = thrown instanceof Error ? kindOf(thrown) : undefined;
   if (kind === undefined) {
     return new ProblemError("internal", "Something went wrong; the log of celld says what", {
       cause: thrown,

@@ -123,7 +123,14 @@ function queryReader<S extends z.ZodRawShape>(
 }
 
 /** Parameters that place a reader rather than choose records. */
-const CURSOR_NAMES: ReadonlySet<string> = new Set(["since", "after", "limit", "tail", "tailBytes"]);
+const CURSOR_NAMES: ReadonlySet<string> = new Set([
+  "since",
+  "before",
+  "after",
+  "limit",
+  "tail",
+  "tailBytes",
+]);
 
 function parseQuery(
   text: string,

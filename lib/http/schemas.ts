@@ -37,6 +37,12 @@ export const STATUS_REPORT_SCHEMA: z.ZodType = z.object({
   failed_cells: z.array(z.string()).optional(),
 }).openapi("StatusReport");
 
+/** Another number of cells of a member. */
+export const SCALE_SCHEMA: z.ZodType = z.object({
+  member: z.string(),
+  replicas: z.int().min(0),
+}).openapi("ScaleWish");
+
 /** A cell. */
 export const CELL_SCHEMA: z.ZodType = z.looseObject({
   id: z.string(),

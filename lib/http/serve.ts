@@ -3,8 +3,9 @@
  * the local root.
  *
  * The Unix socket is made with mode 0600, so the kernel lets only the user that runs celld and root
- * connect: what comes from there is root's. {@link HttpServer.stop} lets requests in flight finish,
- * tells those who follow, and cuts what is left after a time.
+ * connect: what comes from there is root's. {@link HttpServer.stop} tells those who follow, lets
+ * requests in flight finish, and says after a time whether they did: the end of the process cuts
+ * the rest.
  *
  * @module
  */
@@ -20,7 +21,9 @@ export const DRAIN_MS = 10_000;
 
 /** How the API is served. */
 export interface HttpServerOptions {
+  /** Started and stopped with the server. */
   readonly app: Pick<HttpApp, "fetch" | "start" | "stop">;
+  /** See {@link HOSTNAME_DEFAULT}. */
   readonly hostname?: string;
   /** 0: any free one. */
   readonly port?: number;
@@ -28,46 +31,47 @@ export interface HttpServerOptions {
   readonly unixSocketPath?: string;
   /** PEM texts. Absent: plain HTTP. */
   readonly tls?: { readonly cert: string; readonly key: string };
+  /** See {@link DRAIN_MS}. */
   readonly drainMs?: number;
 }
 
 /** A running server. */
 export interface HttpServer {
+  /** Where it is bound. */
   readonly hostname: string;
+  /** Its port. */
   readonly port: number;
   /** `http://127.0.0.1:8080`. */
   readonly url: string;
   /** Resolves once both listeners have ended. */
   readonly finished: Promise<void>;
-  /** See the module. Twice does nothing more. */
-  stop(): Promise<void>;
+  /** See the module. Answers whether everything in flight had finished. Twice does nothing more. */
+  stop(): Promise<boolean>;
 }
 
 /** Starts to serve. Rejects where the address is taken or the log cannot be followed. */
 export async function startHttpServer(options: HttpServerOptions): Promise<HttpServer> {
   const { app } = options;
   await app.start();
-  const cut = new AbortController();
   const listeners: Deno.HttpServer[] = [];
   try {
-    const tcp = serveTcp(options, cut.signal);
+    const tcp = serveTcp(options);
     listeners.push(tcp);
     if (options.unixSocketPath !== undefined) {
-      listeners.push(serveUnix(app, options.unixSocketPath, cut.signal));
+      listeners.push(serveUnix(app, options.unixSocketPath));
     }
-    return runningServer(options, tcp.addr, listeners, cut);
+    return runningServer(options, tcp.addr, listeners);
   } catch (error) {
-    cut.abort();
-    await Promise.allSettled(listeners.map(({ finished }) => finished));
     await app.stop();
+    await Promise.allSettled(listeners.map((one) => one.shutdown()));
     throw error;
   }
 }
 
-function serveTcp(options: HttpServerOptions, signal: AbortSignal): Deno.HttpServer<Deno.NetAddr> {
+function serveTcp(options: HttpServerOptions): Deno.HttpServer<Deno.NetAddr> {
   const { app, hostname = HOSTNAME_DEFAULT, port = PORT_DEFAULT, tls } = options;
   return Deno.serve(
-    { hostname, port, signal, onListen: () => {}, ...(tls ?? {}) },
+    { hostname, port, onListen: () => {}, ...(tls ?? {}) },
     (request, info) => app.fetch(request, tcpPeer(info)),
   );
 }
@@ -79,7 +83,6 @@ function tcpPeer(info: Deno.ServeHandlerInfo<Deno.NetAddr>): Peer {
 function serveUnix(
   app: Pick<HttpApp, "fetch">,
   path: string,
-  signal: AbortSignal,
 ): Deno.HttpServer<Deno.UnixAddr> {
   removeStale(path);
   const peer: Peer = { address: "unix", isRoot: true };
@@ -87,7 +90,7 @@ function serveUnix(
   const mask = Deno.umask(0o177);
   try {
     return Deno.serve(
-      { path, signal, onListen: () => {} },
+      { path, onListen: () => {} },
       (request) => app.fetch(request, peer),
     );
   } finally {
@@ -108,31 +111,33 @@ function runningServer(
   options: HttpServerOptions,
   { hostname, port }: Deno.NetAddr,
   listeners: readonly Deno.HttpServer[],
-  cut: AbortController,
 ): HttpServer {
   const shown = hostname.includes(":") ? `[${hostname}]` : hostname;
   const finished = Promise.all(listeners.map((one) => one.finished)).then(() => {});
-  let stopping: Promise<void> | undefined;
+  let stopping: Promise<boolean> | undefined;
   return {
     hostname,
     port,
     url: `${options.tls === undefined ? "http" : "https"}://${shown}:${port}`,
     finished,
-    stop: () => stopping ??= stopServer(options, listeners, cut, finished),
+    stop: () => stopping ??= stopServer(options, listeners),
   };
 }
 
 async function stopServer(
   options: HttpServerOptions,
   listeners: readonly Deno.HttpServer[],
-  cut: AbortController,
-  finished: Promise<void>,
-): Promise<void> {
-  // No new connections first; those who follow would otherwise come straight back.
-  const drained = Promise.all(listeners.map((one) => one.shutdown()));
+): Promise<boolean> {
+  // Those who follow must have heard where to resume: the listener's end would cut them short. What
+  // comes meanwhile is refused by the app.
   await options.app.stop();
-  const timer = setTimeout(() => cut.abort(), options.drainMs ?? DRAIN_MS);
-  await Promise.allSettled([drained, finished]);
+  const drained = Promise.all(listeners.map((one) => one.shutdown())).then(() => true);
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const late = new Promise<boolean>((resolve) => {
+    timer = setTimeout(() => resolve(false), options.drainMs ?? DRAIN_MS);
+  });
+  const isDrained = await Promise.race([drained, late]);
   clearTimeout(timer);
   if (options.unixSocketPath !== undefined) removeStale(options.unixSocketPath);
+  return isDrained;
 }

@@ -7,8 +7,8 @@
  * The reference's three events decide, by its rules: `started` sets the state and its time,
  * `completed` only the exit code, `destroyed` the end; missing names are filled in by later
  * events; and once a cell is destroyed nothing changes it any more. Ours stand beside them: the
- * finer phase, which only advances, how the workload ended, and what is left of a cell that was
- * refused or removed after a crash: it is destroyed too.
+ * finer phase, which only advances, the wishes for a cell and for its end, how the workload
+ * ended, and a cell that was refused or removed after a crash: it is destroyed too.
  *
  * A cell is never changed: an event makes a new object, or answers the same one.
  *
@@ -46,6 +46,10 @@ export interface Cell {
   readonly source?: string;
   /** Its document, where an event brought it. */
   readonly spec?: Fields;
+  /** Who or what wants it to end: a word; absent where nobody does. */
+  readonly stopRequested?: string;
+  /** Whether somebody wants that without grace. */
+  readonly stopForced?: boolean;
   /** Of the policy that is enforced. */
   readonly policyDigest?: string;
   /** Time of its first event. */
@@ -70,6 +74,10 @@ export interface Cell {
   readonly terminalState?: string;
   /** What went wrong, for people. */
   readonly detail?: string;
+  /** Who wants it to end, once somebody does. */
+  readonly stopReason?: string;
+  /** Whether that is to be without grace. */
+  readonly stopForce?: boolean;
   /** Place of its first event in the log. */
   readonly firstSeq: number;
   /** Place of the last event that changed it. */
@@ -77,7 +85,15 @@ export interface Cell {
 }
 
 /** Which events a cell is made of. */
-export type CellFactKind = "started" | "completed" | "destroyed" | "phase" | "refused" | "removed";
+export type CellFactKind =
+  | "requested"
+  | "stopRequested"
+  | "started"
+  | "completed"
+  | "destroyed"
+  | "phase"
+  | "refused"
+  | "removed";
 
 /** An event about a cell, taken apart. */
 export interface CellFact {
@@ -115,7 +131,7 @@ export function newCell(id: string, specId: string, fact: CellFact): Cell {
     phase: "pending",
     firstSeq: fact.seq,
     seq: fact.seq,
-    ...present({ createdAt: fact.time }),
+    ...(fact.time === undefined ? {} : { createdAt: fact.time }),
   };
 }
 
@@ -123,64 +139,74 @@ export function newCell(id: string, specId: string, fact: CellFact): Cell {
 export function evolveCell(cell: Cell, fact: CellFact): Cell {
   if (isCellEnded(cell)) return cell;
   const known = backfill(cell, fact);
-  const { data } = fact;
+  const { data, time } = fact;
   switch (fact.kind) {
-    case "started": {
+    case "requested":
+      // What it brings is filled in above.
+      break;
+    case "stopRequested":
+      known.stopReason = textOf(data, "reason") ?? "unknown";
+      if (data.force === true) known.stopForce = true;
+      break;
+    case "started":
+      known.state = "running";
       // The reference takes the time of the event as it is, absent too.
-      const { startedAt: _, ...rest } = known;
-      const startedAt = fact.time;
-      return { ...rest, state: "running", ...advance(known, "running"), ...present({ startedAt }) };
-    }
+      if (time === undefined) delete known.startedAt;
+      else known.startedAt = time;
+      advance(known, "running");
+      break;
     case "completed":
-      return { ...known, ...completion(data) };
+      complete(known, data);
+      break;
     case "destroyed":
-      return end(known, fact, {
-        outcome: textOf(data, "outcome"),
-        terminalState: textOf(data, "terminalState"),
-        detail: textOf(data, "reason"),
-      });
+      end(known, time);
+      set(known, "outcome", textOf(data, "outcome"));
+      set(known, "terminalState", textOf(data, "terminalState"));
+      set(known, "detail", textOf(data, "reason"));
+      break;
     case "phase": {
       const phase = textOf(data, "phase");
-      return phase !== undefined && isPhase(phase)
-        ? { ...known, ...advance(known, phase, textOf(data, "detail")) }
-        : known;
+      if (phase !== undefined && isPhase(phase)) advance(known, phase, textOf(data, "detail"));
+      break;
     }
     case "refused":
-      return end(known, fact, {
-        outcome: "failed",
-        reason: "refused",
-        detail: textOf(data, "detail"),
-      });
+      end(known, time);
+      known.outcome = "failed";
+      known.reason = "refused";
+      set(known, "detail", textOf(data, "detail"));
+      break;
     case "removed":
-      return end(known, fact, {
-        outcome: "failed",
-        reason: known.reason ?? "lost",
-        terminalState: "forced",
-        detail: "removed after its celld had been killed",
-      });
+      end(known, time);
+      known.outcome = "failed";
+      known.reason ??= "lost";
+      known.terminalState = "forced";
+      known.detail = "removed after its celld had been killed";
+      break;
   }
+  return known;
 }
 
 /** What any event may bring that no earlier one did. */
-function backfill(cell: Cell, fact: CellFact): Cell {
+function backfill(cell: Cell, fact: CellFact): Mutable<Cell> {
   const { data } = fact;
   const known: Mutable<Cell> = { ...cell, seq: fact.seq };
   if (fact.time !== undefined) known.updatedAt = fact.time;
   if (fact.source !== undefined) known.source = fact.source;
   if (cell.specId === "") known.specId = textOf(data, "specId") ?? "";
-  if (cell.runId === undefined) fill(known, "runId", textOf(data, "runId"));
-  if (cell.formationId === undefined) fill(known, "formationId", formationIdOf(data));
-  if (cell.member === undefined) fill(known, "member", textOf(data, "member"));
-  if (cell.replica === undefined) fill(known, "replica", countOf(data, "replica"));
-  if (cell.attempt === undefined) fill(known, "attempt", countOf(data, "attempt"));
-  if (cell.spec === undefined) fill(known, "spec", objectOf(data, "spec"));
-  if (cell.policyDigest === undefined) fill(known, "policyDigest", textOf(data, "policyDigest"));
+  if (cell.runId === undefined) set(known, "runId", textOf(data, "runId"));
+  if (cell.formationId === undefined) set(known, "formationId", formationIdOf(data));
+  if (cell.member === undefined) set(known, "member", textOf(data, "member"));
+  if (cell.replica === undefined) set(known, "replica", countOf(data, "replica"));
+  if (cell.attempt === undefined) set(known, "attempt", countOf(data, "attempt"));
+  if (cell.spec === undefined) set(known, "spec", objectOf(data, "spec"));
+  if (cell.policyDigest === undefined) set(known, "policyDigest", textOf(data, "policyDigest"));
   return known;
 }
 
 type Mutable<T> = { -readonly [K in keyof T]: T[K] };
 
-function fill<K extends keyof Cell>(
+/** Sets a member where there is a value for it. */
+function set<K extends keyof Cell>(
   cell: Mutable<Cell>,
   name: K,
   value: Cell[K] | undefined,
@@ -194,25 +220,19 @@ function formationIdOf(data: Fields): string | undefined {
   return text === undefined ? undefined : parseUuid(text);
 }
 
-function completion(data: Fields): Partial<Cell> {
-  const exitCode = data.exitCode;
-  const durationMs = data.durationMs;
-  return present({
-    // Stored as 32 bits, as the reference stores it.
-    exitCode: Number.isSafeInteger(exitCode) ? (exitCode as number) | 0 : undefined,
-    reason: textOf(data, "reason"),
-    signal: textOf(data, "signal"),
-    durationMs: typeof durationMs === "number" && durationMs >= 0 ? durationMs : undefined,
-  });
+function complete(cell: Mutable<Cell>, data: Fields): void {
+  const { exitCode, durationMs } = data;
+  // Stored as 32 bits, as the reference stores it.
+  if (Number.isSafeInteger(exitCode)) cell.exitCode = (exitCode as number) | 0;
+  if (typeof durationMs === "number" && durationMs >= 0) cell.durationMs = durationMs;
+  set(cell, "reason", textOf(data, "reason"));
+  set(cell, "signal", textOf(data, "signal"));
 }
 
-function end(cell: Cell, fact: CellFact, facts: Readonly<Record<string, unknown>>): Cell {
-  return {
-    ...cell,
-    state: "destroyed",
-    phase: "destroyed",
-    ...present({ destroyedAt: fact.time, ...facts }),
-  };
+function end(cell: Mutable<Cell>, time: string | undefined): void {
+  cell.state = "destroyed";
+  cell.phase = "destroyed";
+  set(cell, "destroyedAt", time);
 }
 
 function isPhase(text: string): text is CellPhase {
@@ -220,13 +240,8 @@ function isPhase(text: string): text is CellPhase {
 }
 
 /** A phase never goes back: events of one cell may have been written by two processes. */
-function advance(cell: Cell, phase: CellPhase, detail?: string): Partial<Cell> {
-  if (PHASE_ORDER[phase] < PHASE_ORDER[cell.phase]) return {};
-  return { phase, ...present({ phaseDetail: detail }) };
-}
-
-/** The members that have a value. */
-function present<T extends object>(members: T): { [K in keyof T]: Exclude<T[K], undefined> } {
-  const set = Object.entries(members).filter(([, value]) => value !== undefined);
-  return Object.fromEntries(set) as { [K in keyof T]: Exclude<T[K], undefined> };
+function advance(cell: Mutable<Cell>, phase: CellPhase, detail?: string): void {
+  if (PHASE_ORDER[phase] < PHASE_ORDER[cell.phase]) return;
+  cell.phase = phase;
+  set(cell, "phaseDetail", detail);
 }

@@ -9,9 +9,9 @@
  */
 import { countOf, type Fields, fieldsOf, textOf } from "./fields.ts";
 import {
-  connectionKey,
   type Flow,
   type FlowEnd,
+  isOfConnection,
   NO_RULE,
   readRuleCounters,
   type RuleCounters,
@@ -52,6 +52,8 @@ export interface FlowSummary extends Readonly<FlowTotals> {
   readonly backstopDrops?: number;
   /** Distinct allowed connections; absent until the cell's counters were told. */
   readonly exercisedConnections?: number;
+  /** Above 0, the number of distinct connections is a lower bound. */
+  readonly exercisedOverflow?: number;
   /** Absent until the cell's counters were told. */
   readonly listener?: ListenerCounters;
   /** By rule, in the order in which they were first met. */
@@ -76,6 +78,8 @@ export interface FlowTotals {
   bytesIn: number;
   /** Decisions that are known to be lost. */
   lost: number;
+  /** Gaps of which nobody knows how many decisions they hid. */
+  unknownGaps: number;
 }
 
 /** Sums of nothing. */
@@ -89,6 +93,7 @@ export function noFlowTotals(): FlowTotals {
     packetsIn: 0,
     bytesIn: 0,
     lost: 0,
+    unknownGaps: 0,
   };
 }
 
@@ -98,6 +103,8 @@ export interface KernelFacts {
   readonly backstopDrops: number;
   /** Distinct allowed connections. */
   readonly exercisedConnections?: number;
+  /** Above 0, the number of distinct connections is a lower bound. */
+  readonly exercisedOverflow?: number;
   /** The listener's own counters. */
   readonly listener: ListenerCounters;
 }
@@ -114,18 +121,14 @@ export interface CellFlowsSnapshot {
   readonly decisions: readonly (readonly [ruleRef: string, counts: Readonly<RuleDecisions>])[];
   /** By rule. */
   readonly counters: readonly (readonly [ruleRef: string, counts: RuleCounters])[];
-  /** Decisions that wait for their end. */
-  readonly open: readonly string[];
 }
 
 /** See the module. */
 export class CellFlows {
   /** The cell. */
   readonly cellId: string;
-  /** Places of the recent flows, by decision. */
-  readonly recent: Map<string, number> = new Map();
-  /** Decisions of the open ones among them, by connection. */
-  readonly #open = new Map<string, string>();
+  /** The recent flows, oldest first. */
+  readonly #recent: Flow[] = [];
   readonly #decisions = new Map<string, RuleDecisions>();
   #counters = new Map<string, RuleCounters>();
   readonly #totals: FlowTotals = noFlowTotals();
@@ -137,13 +140,18 @@ export class CellFlows {
     this.cellId = cellId;
   }
 
-  /** Counts a decision and keeps its place. `false` where there was no row for its rule. */
+  /** The recent flows, oldest first. */
+  get recent(): readonly Flow[] {
+    return this.#recent;
+  }
+
+  /** Counts a decision and keeps it. `false` where there was no row for its rule. */
   decide(flow: Flow, rulesMax: number): boolean {
     this.#summary = undefined;
     const isAllowed = flow.decision === "allow";
     if (isAllowed) this.#totals.allowed++;
     else this.#totals.denied++;
-    this.keep(flow, isAllowed);
+    this.#recent.push(flow);
     const ruleRef = flow.ruleRef ?? NO_RULE;
     let row = this.#decisions.get(ruleRef);
     if (row === undefined) {
@@ -156,14 +164,16 @@ export class CellFlows {
     return true;
   }
 
-  /** Keeps the place of a flow, without counting it; an open one waits for its end. */
-  keep(flow: Flow, isOpen: boolean): void {
-    this.recent.set(flow.decisionId, flow.seq);
-    if (isOpen) this.#open.set(connectionKey(flow), flow.decisionId);
+  /** Keeps a flow without counting it. */
+  keep(flow: Flow): void {
+    this.#recent.push(flow);
   }
 
-  /** Counts the end of a flow; answers the place of its decision where that is still kept. */
-  close(data: Fields, flowEnd: FlowEnd): number | undefined {
+  /**
+   * Counts the end of a flow. Answers the flow with its end, where its decision is still kept:
+   * the last one of the connection that has none.
+   */
+  close(data: Fields, flowEnd: FlowEnd): Flow | undefined {
     this.#summary = undefined;
     const totals = this.#totals;
     totals.closed++;
@@ -171,18 +181,19 @@ export class CellFlows {
     totals.bytesOut += flowEnd.bytesOut;
     totals.packetsIn += flowEnd.packetsIn;
     totals.bytesIn += flowEnd.bytesIn;
-    const key = connectionKey(data);
-    const decisionId = this.#open.get(key);
-    if (decisionId === undefined) return undefined;
-    this.#open.delete(key);
-    return this.recent.get(decisionId);
+    const recent = this.#recent;
+    for (let index = recent.length - 1; index >= 0; index--) {
+      const flow = recent[index];
+      if (flow.end !== undefined || !isOfConnection(flow, data)) continue;
+      recent[index] = { ...flow, end: flowEnd };
+      return recent[index];
+    }
+    return undefined;
   }
 
-  /** Forgets the place of a flow; its counts stay. */
-  forget(flow: Flow): void {
-    this.recent.delete(flow.decisionId);
-    const key = connectionKey(flow);
-    if (this.#open.get(key) === flow.decisionId) this.#open.delete(key);
+  /** Forgets the oldest flow; its counts stay. */
+  forgetOldest(): Flow | undefined {
+    return this.#recent.shift();
   }
 
   /** The sums of all flows of the cell. */
@@ -190,10 +201,11 @@ export class CellFlows {
     return this.#totals;
   }
 
-  /** Counts decisions that were lost. */
-  lose(count: number): void {
+  /** Counts decisions that were lost; there may have been more where that is not known. */
+  lose(count: number, isCountUnknown: boolean): void {
     this.#summary = undefined;
     this.#totals.lost += count;
+    if (isCountUnknown) this.#totals.unknownGaps++;
   }
 
   /** Takes what the kernel counted, in place of what was told before. Answers rows left out. */
@@ -205,9 +217,11 @@ export class CellFlows {
     );
     this.#counters = new Map(read.slice(0, rulesMax));
     const exercisedConnections = countOf(data, "exercisedConnections");
+    const exercisedOverflow = countOf(data, "exercisedOverflow");
     this.#kernel = {
       backstopDrops: countOf(data, "backstopDrops") ?? 0,
       ...(exercisedConnections === undefined ? {} : { exercisedConnections }),
+      ...(exercisedOverflow === undefined ? {} : { exercisedOverflow }),
       listener: readListener(fieldsOf(data.listener)),
     };
     return Math.max(0, read.length - rulesMax);
@@ -232,7 +246,6 @@ export class CellFlows {
       ...(this.#kernel === undefined ? {} : { kernel: this.#kernel }),
       decisions: Array.from(this.#decisions, ([ref, counts]) => [ref, { ...counts }]),
       counters: Array.from(this.#counters),
-      open: Array.from(this.#open.values()),
     };
   }
 

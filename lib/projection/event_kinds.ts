@@ -15,6 +15,10 @@ export const CELL_KINDS: ReadonlyMap<string, CellFactKind> = new Map([
   [EVENT_TYPES.cellDestroyed, "destroyed"],
   [EVENT_TYPES.cellPhase, "phase"],
   [EVENT_TYPES.cellRefused, "refused"],
+  [EVENT_TYPES.cellRequested, "requested"],
+  [EVENT_TYPES.cellStopRequested, "stopRequested"],
+  [EVENT_TYPES.cellRequested, "requested"],
+  [EVENT_TYPES.cellStopRequested, "stopRequested"],
 ]);
 
 /** Events about hosts. */

@@ -130,14 +130,12 @@ export function readFlowEnd(data: Fields, time: string | undefined): FlowEnd {
   };
 }
 
-/**
- * What joins a decision with its closing event: the run and the 5-tuple, which both carry in the
- * same names.
- */
-export function connectionKey(flow: Pick<Flow, "runId" | "direction"> | Fields): string {
-  const { runId = "", direction = "egress", protocol, srcAddr, srcPort, dstAddr, dstPort } =
-    flow as Fields;
-  return `${runId}|${direction}|${protocol}|${srcAddr}|${srcPort}|${dstAddr}|${dstPort}`;
+/** Whether a closing event is about a flow: the run and the 5-tuple, in the same names. */
+export function isOfConnection(flow: Flow, data: Fields): boolean {
+  return flow.decision === "allow" && flow.srcPort === data.srcPort &&
+    flow.dstPort === data.dstPort && flow.dstAddr === data.dstAddr &&
+    flow.srcAddr === data.srcAddr && flow.protocol === data.protocol &&
+    flow.direction === (data.direction ?? "egress") && flow.runId === (data.runId ?? "");
 }
 
 /** A row of kernel counters; `undefined` where it names no rule. */

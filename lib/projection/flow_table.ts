@@ -13,7 +13,7 @@ import {
   type FlowTotals,
   noFlowTotals,
 } from "./cell_flows.ts";
-import { countOf, type Fields, fieldsOf, textOf, textsOf } from "./fields.ts";
+import { countOf, type Fields, fieldsOf, textOf } from "./fields.ts";
 import { type Flow, readFlow, readFlowEnd } from "./flow.ts";
 import { type Evictions, oldestKeys, type ProjectionLimits } from "./limits.ts";
 
@@ -38,8 +38,8 @@ export class FlowTable {
   readonly #limits: ProjectionLimits;
   readonly #evictions: Evictions;
   readonly #cells = new Map<string, CellFlows>();
-  /** By place in the log, in the order in which they came. */
-  readonly #flows = new Map<number, Flow>();
+  /** By decision, in the order in which they came. */
+  readonly #flows = new Map<string, Flow>();
 
   /** Empty; counts what leaves it in `evictions`. */
   constructor(limits: ProjectionLimits, evictions: Evictions) {
@@ -61,9 +61,9 @@ export class FlowTable {
   decide(data: Fields, time: string | undefined, seq: number): FlowChange | undefined {
     const flow = readFlow(data, time, seq);
     if (flow === undefined) return undefined;
+    if (this.#flows.has(flow.decisionId)) return undefined;
     const cell = this.#cellOf(flow.cellId);
-    if (cell.recent.has(flow.decisionId)) return undefined;
-    this.#flows.set(seq, flow);
+    this.#flows.set(flow.decisionId, flow);
     if (!cell.decide(flow, this.#limits.rulesPerCell)) this.#evictions.rules++;
     this.#keepWithin(cell);
     return { cellId: flow.cellId, flow };
@@ -73,12 +73,9 @@ export class FlowTable {
   close(data: Fields, time: string | undefined): FlowChange | undefined {
     const cellId = textOf(data, "cellId");
     if (cellId === undefined) return undefined;
-    const end = readFlowEnd(data, time);
-    const seq = this.#cellOf(cellId).close(data, end);
-    const open = seq === undefined ? undefined : this.#flows.get(seq);
-    if (open === undefined) return { cellId };
-    const flow = { ...open, end };
-    this.#flows.set(open.seq, flow);
+    const flow = this.#cellOf(cellId).close(data, readFlowEnd(data, time));
+    if (flow === undefined) return { cellId };
+    this.#flows.set(flow.decisionId, flow);
     return { cellId, flow };
   }
 
@@ -87,7 +84,7 @@ export class FlowTable {
     const cellId = textOf(data, "cellId");
     const lost = countOf(data, "lost");
     if (cellId === undefined || lost === undefined) return undefined;
-    this.#cellOf(cellId).lose(lost);
+    this.#cellOf(cellId).lose(lost, data.isCountUnknown === true);
     return { cellId };
   }
 
@@ -118,15 +115,14 @@ export class FlowTable {
   /** Recent flows, newest first: of one cell, or of all. */
   newest(cellId?: string): Flow[] {
     if (cellId === undefined) return Array.from(this.#flows.values()).reverse();
-    const seqs = Array.from(this.#cells.get(cellId)?.recent.values() ?? []).reverse();
-    return seqs.map((seq) => this.#flows.get(seq)!);
+    return this.#cells.get(cellId)?.recent.toReversed() ?? [];
   }
 
   /** Lets go of a cell. */
   drop(cellId: string): void {
     const cell = this.#cells.get(cellId);
     if (cell === undefined) return;
-    for (const seq of cell.recent.values()) this.#flows.delete(seq);
+    for (const { decisionId } of cell.recent) this.#flows.delete(decisionId);
     this.#cells.delete(cellId);
   }
 
@@ -140,18 +136,17 @@ export class FlowTable {
 
   /** Takes a snapshot into an empty table. */
   restore(value: Fields): void {
-    const open = new Set<string>();
     for (const item of Array.isArray(value.cells) ? value.cells : []) {
       const cell = CellFlows.fromSnapshot(fieldsOf(item), this.#limits.rulesPerCell);
       this.#cells.set(cell.cellId, cell);
-      for (const id of textsOf(fieldsOf(item), "open")) open.add(`${cell.cellId}|${id}`);
     }
     for (const item of Array.isArray(value.flows) ? value.flows : []) {
       const flow = fieldsOf(item) as unknown as Flow;
       const cell = this.#cells.get(flow.cellId);
-      if (cell === undefined || !Number.isSafeInteger(flow.seq)) continue;
-      this.#flows.set(flow.seq, flow);
-      cell.keep(flow, open.has(`${flow.cellId}|${flow.decisionId}`));
+      if (cell === undefined || typeof flow.decisionId !== "string") continue;
+      this.#flows.set(flow.decisionId, flow);
+      cell.keep(flow);
+      this.#keepWithin(cell);
     }
   }
 
@@ -173,19 +168,18 @@ export class FlowTable {
   }
 
   #keepWithin(cell: CellFlows): void {
-    if (cell.recent.size > this.#limits.flowsPerCell) {
-      const [oldest] = cell.recent.values();
-      this.#evict(oldest);
-    }
-    if (this.#flows.size > this.#limits.flows) {
-      for (const seq of oldestKeys(this.#flows, this.#limits.flows)) this.#evict(seq);
+    if (cell.recent.length > this.#limits.flowsPerCell) this.#evictOldestOf(cell);
+    if (this.#flows.size <= this.#limits.flows) return;
+    // The oldest of all is the oldest of its cell: both are in the order of the log.
+    for (const decisionId of oldestKeys(this.#flows, this.#limits.flows)) {
+      this.#evictOldestOf(this.#cells.get(this.#flows.get(decisionId)!.cellId)!);
     }
   }
 
-  #evict(seq: number): void {
-    const flow = this.#flows.get(seq)!;
-    this.#flows.delete(seq);
-    this.#cells.get(flow.cellId)?.forget(flow);
+  #evictOldestOf(cell: CellFlows): void {
+    const flow = cell.forgetOldest();
+    if (flow === undefined) return;
+    this.#flows.delete(flow.decisionId);
     this.#evictions.flows++;
   }
 }

@@ -64,6 +64,8 @@ export interface CellRecord {
   readonly attempt?: number;
   /** Who runs it: `/celld/<host>`. */
   readonly source?: string;
+  /** Who or what wants it to end. */
+  readonly stop_requested?: string;
   /** RFC 3339. */
   readonly created_at?: string;
   /** RFC 3339. */
@@ -163,6 +165,8 @@ export interface FlowTotalsRecord {
   readonly bytes_in: number;
   /** Decisions that are known to be lost. */
   readonly lost: number;
+  /** Gaps of which nobody knows how many decisions they hid: above 0, `lost` is a lower bound. */
+  readonly unknown_gaps: number;
 }
 
 /** The flows of a cell, counted. */
@@ -173,6 +177,8 @@ export interface FlowSummaryRecord extends FlowTotalsRecord {
   readonly backstop_drops: number | null;
   /** Distinct allowed connections; null until the counters were told. */
   readonly exercised_connections: number | null;
+  /** Above 0, the number of distinct connections is a lower bound. */
+  readonly exercised_overflow: number | null;
   /** The listener's own counters; null until they were told. */
   readonly listener: {
     /** Records of ours that it saw. */
@@ -255,6 +261,7 @@ export function cellRecord(cell: Cell, withSpec = false): CellRecord {
     ...(cell.replica === undefined ? {} : { replica: cell.replica }),
     ...(cell.attempt === undefined ? {} : { attempt: cell.attempt }),
     ...(cell.source === undefined ? {} : { source: cell.source }),
+    ...(cell.stopRequested === undefined ? {} : { stop_requested: cell.stopRequested }),
     ...(cell.createdAt === undefined ? {} : { created_at: cell.createdAt }),
     ...(cell.updatedAt === undefined ? {} : { updated_at: cell.updatedAt }),
     ...(withSpec && cell.spec !== undefined ? { spec: cell.spec } : {}),
@@ -322,6 +329,7 @@ export function flowTotalsRecord(totals: Readonly<FlowTotals>): FlowTotalsRecord
     packets_in: totals.packetsIn,
     bytes_in: totals.bytesIn,
     lost: totals.lost,
+    unknown_gaps: totals.unknownGaps,
   };
 }
 
@@ -332,6 +340,7 @@ export function flowSummaryRecord(summary: FlowSummary): FlowSummaryRecord {
     ...flowTotalsRecord(summary),
     backstop_drops: summary.backstopDrops ?? null,
     exercised_connections: summary.exercisedConnections ?? null,
+    exercised_overflow: summary.exercisedOverflow ?? null,
     listener: summary.listener === undefined ? null : listenerRecord(summary.listener),
     rules: summary.rules.map(({ ruleRef, allowed, denied, counters }) => ({
       rule_ref: ruleRef,

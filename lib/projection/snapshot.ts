@@ -106,20 +106,29 @@ export class SnapshotError extends Error {
   }
 }
 
-/** Cells with their documents in a list of their own. */
+/** Cells with their documents in a list of their own, each text once. */
 export function writeCells(cells: Iterable<Cell>): { rows: CellRow[]; specs: Fields[] } {
+  // Most cells share the very object; only what is new is looked at as text.
   const places = new Map<Fields, number>();
+  const placesByText = new Map<string, number>();
+  const specs: Fields[] = [];
+  const placeOf = (spec: Fields) => {
+    const text = JSON.stringify(spec);
+    let place = placesByText.get(text);
+    if (place === undefined) {
+      place = specs.push(spec) - 1;
+      placesByText.set(text, place);
+    }
+    places.set(spec, place);
+    return place;
+  };
   const rows: CellRow[] = [];
   for (const { spec, ...cell } of cells) {
-    if (spec === undefined) {
-      rows.push(cell);
-      continue;
-    }
-    const place = places.get(spec) ?? places.size;
-    places.set(spec, place);
-    rows.push({ ...cell, spec: place });
+    rows.push(
+      spec === undefined ? cell : { ...cell, spec: places.get(spec) ?? placeOf(spec) },
+    );
   }
-  return { rows, specs: Array.from(places.keys()) };
+  return { rows, specs };
 }
 
 /** Checks and takes apart a snapshot. Throws {@link SnapshotError}. */

@@ -24,7 +24,7 @@ const NEEDS = ["root", "cap:CAP_SYS_ADMIN", "cap:CAP_NET_ADMIN", "path:/usr/bin/
 const PACKETS = campaign(50_000, 500_000);
 const FLOWS = campaign(20_000, 100_000);
 /** More than the listener's socket holds while nobody reads. */
-const FLOWS_UNREAD = campaign(70_000, 100_000);
+const FLOWS_UNREAD = campaign(100_000, 150_000);
 /** More than the kernel remembers. */
 const FLOWS_PAST_THE_SET = SUPPRESSION_SIZE_MAX + 4_464;
 const PAUSE_MS = 3000;

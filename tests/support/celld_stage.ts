@@ -9,11 +9,12 @@
  * @module
  */
 import { assertEquals } from "@std/assert";
+import { readFileIn, SyscallError } from "#ffi/mod.ts";
 import { type CloudEvent, EventError, parseEventText } from "#lib/events/mod.ts";
 import type { Settings } from "#lib/daemon/config.ts";
 import { sweepCgroup } from "../../demo/sweep.ts";
 import { type Inventory, settleInventory, takeInventory } from "./inventory.ts";
-import { Lab, type LabOptions } from "./lab.ts";
+import { LAB, Lab, type LabOptions } from "./lab.ts";
 import { REPOSITORY_ROOT } from "./subprocess.ts";
 
 /** How long a run may take. */
@@ -200,6 +201,27 @@ export class Stage implements AsyncDisposable {
     Deno.removeSync(this.base, { recursive: true });
   }
 
+  /** What celld switches on the host, as lines. */
+  #forwarding(): string[] {
+    const names = [
+      "ipv4/conf/all/forwarding",
+      `ipv4/conf/${LAB.uplink}/forwarding`,
+      "ipv6/conf/all/forwarding",
+      `ipv6/conf/${LAB.uplink}/forwarding`,
+      `ipv6/conf/${LAB.uplink}/force_forwarding`,
+    ];
+    return this.lab.inHost(() =>
+      names.flatMap((name) => {
+        try {
+          return [`${name} = ${readFileIn(`/proc/sys/net/${name}`).trim()}`];
+        } catch (error) {
+          if (error instanceof SyscallError && error.code === "ENOENT") return [];
+          throw error;
+        }
+      })
+    );
+  }
+
   #take(): Inventory {
     const { runtimeDir, stateDir, cgroupParent } = this.settings;
     const netns = this.lab.hostNetns;
@@ -208,7 +230,7 @@ export class Stage implements AsyncDisposable {
     const cgroups = inventory.cgroups.filter((path) =>
       path.includes(cgroupParent) || !/\/celld-[a-z-]+-\d+/.test(path)
     );
-    return { ...inventory, cgroups };
+    return { ...inventory, cgroups, files: [...inventory.files, ...this.#forwarding()] };
   }
 }
 

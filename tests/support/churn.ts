@@ -203,6 +203,9 @@ async function answer(message: ChurnMessage): Promise<void> {
 }
 
 async function main(): Promise<void> {
+  // The runtime makes a socket pair for signals some time after its start, or now: its
+  // descriptors are counted.
+  Deno.addSignalListener("SIGUSR2", () => {});
   rememberWorkers();
   wrapPorts();
   let rest = "";

@@ -10,16 +10,29 @@ import { jetstreamManager } from "@nats-io/jetstream";
 /** Largest message that these servers take: an event at its bound, and its headers. */
 const MAX_PAYLOAD_BYTES = 2 * 1024 * 1024;
 
-const FOLDERS = ["/usr/sbin", "/usr/bin", "/usr/local/bin", "/bin"];
-const PROGRAM = FOLDERS.map((folder) => `${folder}/nats-server`).find(isFile);
+const PROGRAM = findProgram("nats-server");
 
 /** Whether the program is there. */
 export const HAS_NATS_SERVER: boolean = PROGRAM !== undefined;
 
-/** Registers a test that needs `nats-server`; skipped, with the reason in its name, without it. */
-export function natsTest(name: string, work: () => Promise<void>): void {
-  if (HAS_NATS_SERVER) Deno.test(name, work);
-  else Deno.test({ name: `${name} (skipped: no nats-server)`, ignore: true, fn: work });
+/**
+ * Registers a test that needs `nats-server`, and perhaps another program; skipped, with the reason
+ * in its name, where one is missing.
+ */
+export function natsTest(
+  name: string,
+  ...rest: [work: () => Promise<void>] | [options: { needs: string }, work: () => Promise<void>]
+): void {
+  const [options, fn] = rest.length === 1 ? [undefined, rest[0]] : rest;
+  const programs = ["nats-server", ...(options === undefined ? [] : [options.needs])];
+  const missing = programs.filter((program) => findProgram(program) === undefined);
+  if (missing.length === 0) Deno.test(name, fn);
+  else Deno.test({ name: `${name} (skipped: no ${missing.join(", no ")})`, ignore: true, fn });
+}
+
+function findProgram(name: string): string | undefined {
+  const folders = ["/usr/sbin", "/usr/bin", "/usr/local/bin", "/bin"];
+  return folders.map((folder) => `${folder}/${name}`).find(isFile);
 }
 
 /** How to start a server. */
@@ -130,7 +143,7 @@ function makeServer(options: NatsOptions): NatsServer {
     `listen: "127.0.0.1:${server.port}"`,
     `server_name: "${options.name ?? "one"}"`,
     `log_file: "${folder}/nats.log"`,
-    `max_payload: ${MAX_PAYLOAD_BYTES}`,
+    ...(options.config?.includes("max_payload") ? [] : [`max_payload: ${MAX_PAYLOAD_BYTES}`]),
     `jetstream { store_dir: "${folder}/store" }`,
     ...(cluster === undefined ? [] : [
       `cluster { name: "test", listen: "127.0.0.1:${cluster.port}", routes: [${

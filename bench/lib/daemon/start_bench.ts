@@ -105,9 +105,11 @@ async function inTurns(
   warm: Samples,
   usable: readonly { peer: Peer; samples: Samples }[],
 ): Promise<void> {
+  // Names of namespaces and interfaces: the kernel may still be removing those of the last one.
+  const firstId = (round + 1000) * usable.length;
   const turns = [
     () => runCell(host, spec, warm),
-    ...usable.map(({ peer, samples }) => () => runPeer(peer, round & 0x7fff, samples)),
+    ...usable.map(({ peer, samples }, at) => () => runPeer(peer, firstId + at, samples)),
   ];
   if (round % 2 !== 0) turns.reverse();
   for (const turn of turns) await turn();

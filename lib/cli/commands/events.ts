@@ -4,6 +4,7 @@
  * @module
  */
 import type { LogRow } from "#lib/daemon/mod.ts";
+import type { ServerFlags } from "../api_session.ts";
 import type { CliContext } from "../context.ts";
 import { EXIT_OK, exitCodeOfSignal } from "../exit_codes.ts";
 import { followEntries, isAboutCell, PAGE_ENTRIES, readEntries, withLog } from "../log_pages.ts";
@@ -11,7 +12,7 @@ import { renderEventLine, renderEvents, shortType } from "../render.ts";
 import { parseSince } from "../since.ts";
 
 /** What the command line gave. */
-export interface EventsOptions {
+export interface EventsOptions extends ServerFlags {
   readonly cell?: string;
   readonly type?: readonly string[];
   readonly since?: string;
@@ -22,7 +23,7 @@ export interface EventsOptions {
 export async function eventsCommand(context: CliContext, options: EventsOptions): Promise<number> {
   const isWanted = ({ event }: LogRow) =>
     isAboutCell(event, options.cell) && isOfType(event.type, options.type);
-  return await withLog(context.ports, async (log) => {
+  return await withLog(context, options, async (log) => {
     const since = options.since === undefined
       ? undefined
       : parseSince(options.since, context.io.nowMs());

@@ -7,6 +7,7 @@
  * @module
  */
 import type { LogRow } from "#lib/daemon/mod.ts";
+import type { ServerFlags } from "../api_session.ts";
 import type { CliContext } from "../context.ts";
 import { EXIT_OK, exitCodeOfSignal, UsageError } from "../exit_codes.ts";
 import {
@@ -31,7 +32,7 @@ import {
 import { parseSince } from "../since.ts";
 
 /** What the command line gave. */
-export interface FlowsOptions {
+export interface FlowsOptions extends ServerFlags {
   readonly cell?: string;
   readonly deny?: boolean;
   readonly allow?: boolean;
@@ -50,7 +51,7 @@ export async function flowsCommand(context: CliContext, options: FlowsOptions): 
   if (options.counters === true && options.follow === true) {
     throw new UsageError("Cannot use --counters with --follow", "counters come at a run's end");
   }
-  return await withLog(context.ports, async (log) => {
+  return await withLog(context, options, async (log) => {
     const since = options.since === undefined
       ? undefined
       : parseSince(options.since, context.io.nowMs());

@@ -6,11 +6,12 @@
 import { z } from "@hono/zod-openapi";
 import { jsonAnswer } from "../answers.ts";
 import { EVENT_FILTERS, type EventPredicate, eventPredicate, factsOf } from "../event_filter.ts";
-import { CLOSE, type EventHub, frameText } from "../event_hub.ts";
+import { frameText } from "../event_client.ts";
+import { CLOSE, type EventHub } from "../event_hub.ts";
 import { limitParameter, sinceParameter, wordParameter } from "../parameters.ts";
 import type { EventReader } from "../ports.ts";
 import { ProblemError } from "../problem.ts";
-import { defineRoute, type Route, type RouteWorld } from "../route.ts";
+import { defineRoute, type Route } from "../route.ts";
 import { EVENT_ENTRY_SCHEMA } from "../schemas.ts";
 
 /** Events on a page where nobody says how many. */
@@ -51,28 +52,24 @@ async function startOf(events: EventReader, since: number): Promise<number> {
   return Math.min(since, await events.lastSeq());
 }
 
+/** Who follows, as the request said. */
+interface FollowOptions {
+  readonly since: number;
+  readonly matches: EventPredicate | undefined;
+  readonly isBatch: boolean;
+  /** Why the cursor cannot be used: told by the close. */
+  readonly refusal?: string;
+}
+
 /** Makes the request a WebSocket and lets it follow. */
-function follow(
-  request: Request,
-  world: RouteWorld,
-  options: {
-    readonly since: number | undefined;
-    readonly lastSeq: number;
-    readonly matches: EventPredicate | undefined;
-    readonly isBatch: boolean;
-  },
-): Response {
+function follow(request: Request, hub: EventHub, options: FollowOptions): Response {
   const { socket, response } = Deno.upgradeWebSocket(request, {
     idleTimeout: IDLE_TIMEOUT_SECONDS,
   });
   let leave: (() => void) | undefined;
   socket.onopen = () => {
-    const { since, lastSeq } = options;
-    if (since !== undefined && since > lastSeq) {
-      socket.close(CLOSE.cursor, `cursor-ahead; last_seq=${lastSeq}`);
-      return;
-    }
-    leave = joinHub(world.hub, socket, options);
+    if (options.refusal !== undefined) socket.close(CLOSE.cursor, options.refusal);
+    else leave = joinHub(hub, socket, options);
   };
   // A ping that nobody answers closes twice; leaving twice does nothing.
   socket.onclose = () => leave?.();
@@ -83,15 +80,7 @@ function follow(
   return response;
 }
 
-function joinHub(
-  hub: EventHub,
-  socket: WebSocket,
-  options: {
-    readonly since: number | undefined;
-    readonly matches: EventPredicate | undefined;
-    readonly isBatch: boolean;
-  },
-): () => void {
+function joinHub(hub: EventHub, socket: WebSocket, options: FollowOptions): () => void {
   if (hub.isFull) {
     socket.close(CLOSE.tryAgain, "too many clients");
     return () => {};
@@ -163,9 +152,15 @@ export const EVENT_ROUTES: readonly Route[] = [
       const matches = eventPredicate(query, world.plane);
       const { events } = world.plane;
       const [firstSeq, lastSeq] = await Promise.all([events.firstSeq(), events.lastSeq()]);
-      const since = query.since === 0 ? firstSeq - 1 : query.since;
-      const isBatch = query.format === "ndjson";
-      return follow(request, world, { since, lastSeq, matches, isBatch });
+      // "From now on" is decided here: between the client's `onopen` and ours there may be events.
+      const since = query.since === 0 ? firstSeq - 1 : query.since ?? world.hub.headSeq;
+      const isAhead = query.since !== undefined && since > lastSeq;
+      return follow(request, world.hub, {
+        since,
+        matches,
+        isBatch: query.format === "ndjson",
+        ...(isAhead ? { refusal: `cursor-ahead; last_seq=${lastSeq}` } : {}),
+      });
     },
   }),
 ];

@@ -9,6 +9,7 @@ import { taggedAnswer } from "../answers.ts";
 import { cutPage, membersVersion, oneMore } from "../pages.ts";
 import {
   afterParameter,
+  beforeParameter,
   countParameter,
   flagParameter,
   limitParameter,
@@ -53,7 +54,7 @@ export const FLOW_ROUTES: readonly Route[] = [
       port: countParameter({ description: "Only to this port", max: 65_535 }),
       open: flagParameter("Only those that are open, or only those that are not"),
       since: sinceParameter(),
-      before: sinceParameter(),
+      before: beforeParameter(),
       limit: limitParameter(),
     }),
     isStrict: true,

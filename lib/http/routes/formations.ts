@@ -4,13 +4,13 @@
  * @module
  */
 import {
+  BODY_BYTES_MAX,
   FORMATION_BYTES_MAX,
   parseJsonObject,
   parseJsonOrYamlObject,
   readText,
   wantJson,
 } from "../body.ts";
-import { BODY_BYTES_MAX } from "../body.ts";
 import { jsonAnswer, taggedAnswer } from "../answers.ts";
 import { cutPage, oneMore } from "../pages.ts";
 import { afterParameter, limitParameter, present, wantUuid, wordParameter } from "../parameters.ts";
@@ -18,6 +18,7 @@ import {
   FORMATION_PHASES,
   type FormationKey,
   type FormationPhase,
+  type ScaleWish,
   type StatusReport,
 } from "../ports.ts";
 import { orProblem, ProblemError } from "../problem.ts";
@@ -26,6 +27,7 @@ import {
   FORMATION_DOCUMENT_SCHEMA,
   FORMATION_SCHEMA,
   pageSchema,
+  SCALE_SCHEMA,
   STATUS_REPORT_SCHEMA,
 } from "../schemas.ts";
 import { z } from "@hono/zod-openapi";
@@ -86,6 +88,17 @@ function readReport(body: Record<string, unknown>): StatusReport {
     ...(isReason ? { reason } : {}),
     ...(isList ? { failedCells: failedCells as string[] } : {}),
   };
+}
+
+/** A wish to scale, checked. Throws `ProblemError`. */
+function readScale({ member, replicas }: Record<string, unknown>): ScaleWish {
+  if (typeof member !== "string" || member === "") {
+    throw new ProblemError("bad-request", "Cannot scale: member must be the id of a member");
+  }
+  if (typeof replicas !== "number" || !Number.isInteger(replicas) || replicas < 0) {
+    throw new ProblemError("bad-request", "Cannot scale: replicas must be an integer from 0");
+  }
+  return { member, replicas };
 }
 
 /** See the module. */
@@ -203,6 +216,37 @@ export const FORMATION_ROUTES: readonly Route[] = [
       wantJson(request);
       const body = parseJsonObject(await readText(request, { bytesMax: BODY_BYTES_MAX }));
       const record = orProblem(await plane.reportStatus(id, readReport(body)));
+      return jsonAnswer(pages.textOf(record));
+    },
+  }),
+  defineRoute({
+    method: "post",
+    path: "/v1/formations/{id}/scale",
+    scope: "run",
+    tag: TAG,
+    summary: "Changes how many cells a member has",
+    params: { id: "UUID of the formation" },
+    body: {
+      description: "Which member, and how many",
+      mediaTypes: ["application/json"],
+      schema: SCALE_SCHEMA,
+    },
+    answers: { 200: { description: "The formation after it", schema: FORMATION_SCHEMA } },
+    problems: [
+      "invalid-id",
+      "malformed-body",
+      "bad-request",
+      "unsupported-media-type",
+      "not-found",
+      "conflict",
+      "log-unavailable",
+      "log-full",
+    ],
+    async handle({ request, params }, { plane, pages }) {
+      const id = wantUuid(params.id);
+      wantJson(request);
+      const body = parseJsonObject(await readText(request, { bytesMax: BODY_BYTES_MAX }));
+      const record = orProblem(await plane.scaleFormation(id, readScale(body)));
       return jsonAnswer(pages.textOf(record));
     },
   }),

@@ -160,3 +160,15 @@ Deno.test("AttributeReader never throws, on any bytes and any window", () => {
     { numRuns: campaign(500, 50_000) },
   );
 });
+
+Deno.test("text beyond ASCII is written as UTF-8 with its NUL, and what follows is not moved", () => {
+  for (const text of ["", "eth0", "naïve", "a→b", "\u{1f980}"]) {
+    const expected = new TextEncoder().encode(`${text}\0`);
+    const body = new AttributeWriter().string(3, text).u8(4, 9).finish("text");
+    const reader = new AttributeReader(body);
+    assert(reader.next());
+    assertEquals([reader.type, [...reader.bytes()]], [3, [...expected]]);
+    assert(reader.next());
+    assertEquals([reader.type, reader.u8(), reader.error], [4, 9, undefined]);
+  }
+});

@@ -62,6 +62,10 @@ export function fakeIo(options: FakeIoOptions = {}): FakeIo & { appended: Map<st
         ? Promise.reject(new UsageError(`Cannot read ${JSON.stringify(path)}: no such file`))
         : Promise.resolve(text);
     },
+    async *readChunks(path) {
+      const text = path === "-" ? options.stdin ?? "" : await this.readFile(path);
+      yield new TextEncoder().encode(text);
+    },
     readStdin: () => Promise.resolve(options.stdin ?? ""),
     openAppend(path) {
       appended.set(path, "");
@@ -96,6 +100,11 @@ export async function run(
       showPolicy: unused,
       openLog: unused,
       verifyLog: unused,
+      importLog: unused,
+      backupLog: unused,
+      openApi: unused,
+      serve: unused,
+      tokens: { create: unused, list: unused, revoke: unused },
       doctor: unused,
       version: composePorts({} as never).version,
       ...ports,

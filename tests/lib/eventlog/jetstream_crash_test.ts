@@ -75,7 +75,7 @@ natsTest(
         spoolPath: `${folder}/spool`,
         spoolBytes: 8 * 1024 * 1024,
         appendTimeoutMs: 120_000,
-      readTimeoutMs: 60_000,
+        readTimeoutMs: 60_000,
       });
       assertEquals(log.drift(), []);
       const writers = [
@@ -93,7 +93,7 @@ natsTest(
         // Two of three nodes go on: appends are acknowledged while the third is away.
         const before = writers.map(({ ids }) => ids.length);
         await until(
-          "the log goes on with two nodes",
+          () => `the log goes on with two nodes, ${JSON.stringify(log.behind())}, seed ${seed}`,
           () => writers.every(({ ids }, index) => ids.length > before[index] + 20),
           60_000,
         );

@@ -11,13 +11,16 @@ import { someEvents } from "./log_fixture.ts";
 
 /** Waits until something holds; fails with the text that says what. */
 export async function until(
-  what: string,
+  what: string | (() => string),
   holds: () => boolean | Promise<boolean>,
   timeoutMs = 20_000,
 ): Promise<void> {
   const untilMs = performance.now() + timeoutMs;
   while (!(await holds())) {
-    if (performance.now() > untilMs) throw new Error(`Not within ${timeoutMs} ms: ${what}`);
+    if (performance.now() > untilMs) {
+      const text = typeof what === "string" ? what : what();
+      throw new Error(`Not within ${timeoutMs} ms: ${text}`);
+    }
     await pause(10);
   }
 }
@@ -58,7 +61,8 @@ export class Writer {
         assertEquals(lost, 0);
       }
       this.ids.push(...events.map(({ id }) => id));
-      await pause(1);
+      // A spool is quick, and bounded: facts come at some rate, not as fast as it goes.
+      await pause(how === "append" ? 1 : 10);
     }
   }
 }

@@ -2,8 +2,9 @@
  * @module
  */
 import { assert, assertEquals, assertMatch } from "@std/assert";
-import { HttpApp, ROUTES, type Scope, scopeIncludes, SCOPES } from "#lib/http/mod.ts";
+import { type HttpApp, type Scope, scopeIncludes, SCOPES } from "#lib/http/mod.ts";
 import type { Route } from "#lib/http/route.ts";
+import { ROUTES } from "#lib/http/routes/all.ts";
 import { as, makeApp, peerAt, TOKENS } from "./plane.ts";
 import { assertProblem } from "./problem_assert.ts";
 

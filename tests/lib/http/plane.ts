@@ -28,6 +28,7 @@ import {
   type Refusal,
   refuse,
   type RuleRecord,
+  type ScaleWish,
   type Scope,
   type StatusReport,
   type VersionView,
@@ -121,6 +122,12 @@ export class FakePlane implements ControlPlane {
     const { record } = this.formation({ id });
     if (record === undefined) return Promise.resolve(refuse("not-found", "Cannot find it"));
     return this.#command(`report ${JSON.stringify(report)}`, () => record);
+  }
+
+  scaleFormation(id: string, wish: ScaleWish): Promise<FormationRecord | Refusal> {
+    const { record } = this.formation({ id });
+    if (record === undefined) return Promise.resolve(refuse("not-found", "Cannot find it"));
+    return this.#command(`scale ${JSON.stringify(wish)}`, () => record);
   }
 
   runCell(specText: string): Promise<CellStarted | Refusal> {

@@ -73,6 +73,15 @@ const EXAMPLES: { readonly [K in EventType]: Required<EventDataByType[K]> } = {
   [EVENT_TYPES.formationCancelled]: { ...FORMATION, cellIds: [], reason: "asked" },
   [EVENT_TYPES.cellPhase]: { ...IDENTITY, phase: "preparing", detail: "netns" },
   [EVENT_TYPES.cellRefused]: { specId: "s", cellId: "c", reason: "spec", detail: "no argv" },
+  [EVENT_TYPES.cellRequested]: {
+    ...IDENTITY,
+    spec: { apiVersion: "cellos.io/v1" },
+    formationId: "4f9c1a9e-1111-4222-8333-444455556666",
+    member: "lead",
+    replica: 0,
+    attempt: 1,
+  },
+  [EVENT_TYPES.cellStopRequested]: { ...IDENTITY, reason: "api", force: true },
   [EVENT_TYPES.flowClosed]: {
     ...RUN,
     ruleRef: "egress[0]",
@@ -98,6 +107,7 @@ const EXAMPLES: { readonly [K in EventType]: Required<EventDataByType[K]> } = {
     from: TIME,
     to: TIME,
     cause: "overflow",
+    isCountUnknown: true,
   },
   [EVENT_TYPES.flowCounters]: {
     ...RUN,
@@ -157,7 +167,9 @@ Deno.test("every missing required member is named", () => {
 Deno.test("every member of the wrong type is named", () => {
   for (const [type, example] of CASES) {
     for (const name of Object.keys(example)) {
-      const problems = validateEventData(type, { ...example, [name]: { wrong: true } });
+      const isObject = EVENT_DATA_SCHEMAS[type].properties?.[name].type === "object";
+      const wrong = isObject ? 7 : { wrong: true };
+      const problems = validateEventData(type, { ...example, [name]: wrong });
       assert(problems.length > 0 && problems[0].startsWith(`data.${name}`), `${type} ${name}`);
     }
   }

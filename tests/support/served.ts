@@ -1,0 +1,162 @@
+/**
+ * A `celld serve` on a stage, and a client of its Unix socket.
+ *
+ * @module
+ */
+import { type CloudEvent } from "#lib/events/mod.ts";
+import type { Stage } from "./celld_stage.ts";
+import { REPOSITORY_ROOT } from "./subprocess.ts";
+
+const READY_TIMEOUT_MS = 60_000;
+
+/** An entry of the log as the API shows it. */
+export interface ServedEntry {
+  readonly seq: number;
+  readonly event: CloudEvent;
+}
+
+/** An answer of the API. */
+export interface ServedAnswer {
+  readonly status: number;
+  readonly text: string;
+  /** The body as JSON. */
+  json<T = Record<string, unknown>>(): T;
+}
+
+/** See the module. */
+export class Served implements AsyncDisposable {
+  readonly #stage: Stage;
+  readonly #args: readonly string[];
+  readonly #client: Deno.HttpClient;
+  #child: Deno.ChildProcess | undefined;
+  #printed = "";
+  #reading: Promise<unknown> = Promise.resolve();
+
+  /** Starts nothing yet. */
+  constructor(stage: Stage, args: readonly string[] = []) {
+    this.#stage = stage;
+    this.#args = args;
+    const path = `${stage.settings.runtimeDir}/api.sock`;
+    this.#client = Deno.createHttpClient({ proxy: { transport: "unix", path } });
+  }
+
+  /** What it has said on stdout and stderr since the first start. */
+  get printed(): string {
+    return this.#printed;
+  }
+
+  /** Starts a server; does not wait. */
+  spawn(): void {
+    const { runtimeDir, stateDir, cgroupParent } = this.#stage.settings;
+    const child = this.#stage.lab.spawnInHost(Deno.execPath(), {
+      args: [
+        ...["run", "-A", "--quiet", "--no-check", `${REPOSITORY_ROOT}/main.ts`],
+        ...["--json", "serve", "--listen", "127.0.0.1:0"],
+        ...["--runtime-dir", runtimeDir, "--state-dir", stateDir],
+        ...["--cgroup-parent", cgroupParent, ...this.#args],
+      ],
+      env: { DENO_NO_UPDATE_CHECK: "1", NO_COLOR: "1" },
+      stdin: "null",
+      stdout: "piped",
+      stderr: "piped",
+    });
+    this.#child = child;
+    this.#reading = Promise.all([this.#read(child.stdout), this.#read(child.stderr)]);
+  }
+
+  /** Starts a server and waits until it takes commands. */
+  async start(): Promise<void> {
+    this.spawn();
+    await this.ready();
+  }
+
+  /** Waits until it takes commands. */
+  async ready(): Promise<void> {
+    const deadline = performance.now() + READY_TIMEOUT_MS;
+    while (performance.now() < deadline) {
+      const answer = await this.tryAsk("GET", "/readyz");
+      if (answer?.status === 200) return;
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    }
+    throw new Error(`Cannot go on: celld serve is not ready\n${this.#printed}`);
+  }
+
+  /** Ends the server with a signal; answers its exit code. */
+  async end(signal: Deno.Signal): Promise<number> {
+    const child = this.#child!;
+    child.kill(signal);
+    const { code } = await child.status;
+    await this.#reading;
+    this.#child = undefined;
+    return code;
+  }
+
+  /** Asks the API. */
+  async ask(method: string, path: string, body?: unknown): Promise<ServedAnswer> {
+    const response = await fetch(`http://celld${path}`, {
+      method,
+      client: this.#client,
+      ...(body === undefined ? {} : {
+        body: typeof body === "string" ? body : JSON.stringify(body),
+        headers: { "content-type": "application/json" },
+      }),
+    });
+    const text = await response.text();
+    return { status: response.status, text, json: () => JSON.parse(text) };
+  }
+
+  /** As {@link Served.ask}; nothing where the server is away. */
+  async tryAsk(method: string, path: string, body?: unknown): Promise<ServedAnswer | undefined> {
+    try {
+      return await this.ask(method, path, body);
+    } catch {
+      // No socket, no listener, or it died in the middle: all the same to who asks again.
+      return undefined;
+    }
+  }
+
+  /** All entries of the log after a place. */
+  async events(since = 0): Promise<ServedEntry[]> {
+    const all: ServedEntry[] = [];
+    for (let cursor = since;;) {
+      const answer = await this.ask("GET", `/v1/events?since=${cursor}&limit=1000`);
+      const { events } = answer.json<{ events: ServedEntry[] }>();
+      if (events.length === 0) return all;
+      all.push(...events);
+      cursor = events.at(-1)!.seq;
+    }
+  }
+
+  /** A cell. */
+  async cell(id: string): Promise<Record<string, unknown>> {
+    return (await this.ask("GET", `/v1/cells/${id}`)).json();
+  }
+
+  /** Waits until a cell's record has members of these values. */
+  async cellBecomes(
+    id: string,
+    wanted: Record<string, unknown>,
+    timeoutMs = 20_000,
+  ): Promise<Record<string, unknown>> {
+    const deadline = performance.now() + timeoutMs;
+    for (;;) {
+      const cell = await this.cell(id);
+      if (Object.entries(wanted).every(([name, value]) => cell[name] === value)) return cell;
+      if (performance.now() > deadline) {
+        throw new Error(`Cannot go on: ${JSON.stringify(cell)}\n${this.#printed}`);
+      }
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    }
+  }
+
+  /** Ends what still runs. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (this.#child !== undefined) await this.end("SIGKILL");
+    this.#client.close();
+  }
+
+  async #read(stream: ReadableStream<Uint8Array>): Promise<void> {
+    const decoder = new TextDecoder();
+    for await (const chunk of stream) this.#printed += decoder.decode(chunk, { stream: true });
+  }
+}
