@@ -62,7 +62,8 @@ function crunCommand(directory: string): string {
   const crun = "crun --cgroup-manager=disabled";
   const place = `${directory}/without-v2`;
   const hybrid = "/sys/fs/cgroup/unified";
-  const script = `test -d ${hybrid} && touch ${place} && unshare --mount=${place} umount ${hybrid}`;
+  const script =
+    `test -d ${hybrid} && touch ${place} && unshare --mount=${place} umount --lazy ${hybrid}`;
   const { code } = new Deno.Command("/bin/sh", { args: ["-c", script], stderr: "null" })
     .outputSync();
   return code === 0 ? `nsenter --mount=${place} ${crun}` : crun;

@@ -19,8 +19,11 @@ const PLUGINS = [
 ];
 const POLL_MS = 20;
 const START_TIMEOUT_MS = 5_000;
-/** When its processor time stands still for so long, it has read all there is. */
-const QUIET_MS = 200;
+/**
+ * When its processor time stands still for so long, it has read all there is: as packaged, the
+ * kernel keeps the last packets for a second.
+ */
+const QUIET_MS = 1500;
 /** Processor time is told in these (`sysconf(_SC_CLK_TCK)` is 100 on every Linux). */
 const TICK_MS = 10;
 

@@ -163,9 +163,7 @@ export class Cgroup implements Disposable {
       const [directory] = open(`${layout.v2Mount}/${path}`, OPEN.DIRECTORY);
       if (directory !== undefined) this.v2 = directory;
     }
-    this.v1Tasks = v1Mounts(layout).flatMap((mount) =>
-      open(`${mount}/${path}/tasks`, OPEN.WRITE)
-    );
+    this.v1Tasks = v1Mounts(layout).flatMap((mount) => open(`${mount}/${path}/tasks`, OPEN.WRITE));
     opened.move();
   }
 

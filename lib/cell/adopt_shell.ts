@@ -138,18 +138,18 @@ export function readExitRecord(path: string): CellExit["record"] {
 /** What is known of the end of a cell, kept with what is left of it. */
 export type CellEndFacts = Pick<CellExit, "record" | "oomKills" | "pidsMaxHits">;
 
-/**
- * Moves a served cell's directory to the ended ones, with nothing in it but what somebody may
- * still ask for. Call it with the runtime lock held.
- */
-export function archiveCell(
-  shared: RuntimePaths,
-  paths: CellPaths,
-  cellId: string,
-  facts: Omit<CellEndFacts, "record">,
-): void {
+/** Writes down how a served cell ended; the first word on it stays. */
+export function noteEnd(paths: CellPaths, facts: Omit<CellEndFacts, "record">): void {
+  if (readIfThere(paths.end) !== undefined) return;
   const end: CellEndFacts = { record: readExitRecord(paths.exit), ...facts };
   replaceFile(paths.end, JSON.stringify(end));
+}
+
+/**
+ * Moves a served cell's directory to the ended ones, with nothing in it but what somebody may
+ * still ask for. Call it with the runtime lock held, and its end noted.
+ */
+export function archiveCell(shared: RuntimePaths, paths: CellPaths, cellId: string): void {
   for (const { name } of [...Deno.readDirSync(paths.directory)]) {
     if (!KEPT_FILES.has(name) && name !== "lock") {
       Deno.removeSync(`${paths.directory}/${name}`, { recursive: true });

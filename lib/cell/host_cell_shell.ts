@@ -23,14 +23,12 @@ import {
   NetlinkConn,
   NftConn,
   type NftTable,
-  openCgroup,
-  openNetns,
-  signalPidfd,
   withNetns,
 } from "#ffi/mod.ts";
 import type { CellRecordFile } from "./adopt.ts";
 import { RecordKeeper } from "./adopt_record_shell.ts";
-import { archiveCell, findInit, openProcess, readCellRecord } from "./adopt_shell.ts";
+import { reopenCell } from "./adopt_open_shell.ts";
+import { archiveCell, noteEnd, readCellRecord } from "./adopt_shell.ts";
 import { configureCellNetns } from "./cell_netns_shell.ts";
 import type { HostNetwork } from "./host_network_shell.ts";
 import type {
@@ -55,7 +53,6 @@ import {
   leasedIndexes,
   removeCellDirectory,
   removeLease,
-  tryClaimDeadCell,
   withRuntimeLock,
   writeLease,
 } from "./runtime_shell.ts";
@@ -188,6 +185,8 @@ export class HostCell {
   /** What the kernel and the init know of how the workload ended. */
   exitFacts(): Pick<CellExit, "oomKills" | "pidsMaxHits"> {
     if (this.#cgroup !== undefined) this.#lastFacts = this.#cgroup.events();
+    // Written down too: the cgroup may be gone before the end is told.
+    if (this.#keeper?.wasLaunched) noteEnd(this.#paths, this.#lastFacts);
     return this.#lastFacts;
   }
 
@@ -208,63 +207,30 @@ export class HostCell {
       const { runId, spec } = record;
       const order = { cellId, runId, spec, secrets: {}, stdinFd: -1, isServed: true };
       const cell = new HostCell(context, order, notices);
-      try {
-        cell.#keeper = cell.#reopen(record);
-        return { cell, facts: cell.#adoptedFacts(cell.#keeper.record) };
-      } catch (cause) {
-        cell.#letGo();
-        throw cause;
-      }
+      return { cell, facts: cell.#reopen(record) };
     });
   }
 
-  #reopen(record: CellRecordFile): RecordKeeper {
+  #reopen(record: CellRecordFile): AdoptedCell {
     const { settings, paths, cgroups } = this.#context;
-    const { cellId, index, ruleset } = record;
-    this.#lock = tryClaimDeadCell(paths, cellId);
-    if (this.#lock === undefined) throw new Error(`Cannot adopt ${cellId}: another celld has it`);
-    this.#plan = planNetwork(index, settings.pools);
-    this.#cgroup = openCgroup(cgroups, cellCgroupPath(settings.cgroupParent, cellId));
-    const init = record.init ?? findInit(this.#cgroup);
-    using closing = new DisposableStack();
-    const pidfd = init === undefined ? undefined : openProcess(init);
-    if (pidfd !== undefined) closing.use(pidfd);
-    this.#netns = init === undefined ? undefined : openNetns(`/proc/${init.pid}/ns/net`);
-    // The number may have come to mean another process, but only after ours had ended.
-    if (init === undefined || pidfd === undefined || !signalPidfd(pidfd, 0)) {
-      throw new Error(`Cannot adopt ${cellId}: its process has ended`);
-    }
-    this.#nft = withNetns(this.#netns!, () => NetlinkConn.open("netfilter"));
-    this.#table = this.#tableWith(ruleset?.acceptsToldBy ?? "log", ruleset?.hostAddresses ?? []);
-    const keeper = RecordKeeper.goOn(this.#paths.record, record, init);
-    closing.move();
+    const { cgroupParent, pools } = settings;
+    const opened = reopenCell({ paths, cgroups, cgroupParent }, record);
+    const { lock, cgroup, netns, nft, init, pidfd } = opened;
+    [this.#lock, this.#cgroup, this.#netns, this.#nft] = [lock, cgroup, netns, nft];
+    this.#plan = planNetwork(record.index, pools);
+    const { acceptsToldBy = "log", hostAddresses = [] } = record.ruleset ?? {};
+    this.#table = this.#tableWith(acceptsToldBy, hostAddresses);
+    this.#keeper = RecordKeeper.goOn(this.#paths.record, record, init);
     this.#process = ProcessShell.adopt(this.#processOptions(), init.pid, pidfd);
-    return keeper;
+    return this.#adoptedFacts(this.#keeper.record, acceptsToldBy);
   }
 
-  #adoptedFacts(record: CellRecordFile): AdoptedCell {
-    const { cellId, runId, spec, index, bornAtMs, launchedAtMs = bornAtMs, ruleset } = record;
-    const v2 = this.#cgroup?.v2;
-    return {
-      cellId,
-      runId,
-      spec,
-      index,
-      pid: this.#process!.pid,
-      netnsFd: this.#netns!.number,
-      ...(v2 === undefined ? {} : { cgroupFd: v2.number }),
-      bornAtMs,
-      launchedAtMs,
-      acceptsToldBy: ruleset?.acceptsToldBy ?? "log",
-    };
-  }
-
-  /** Closes what was opened to take the cell over; the cell is as it was. */
-  #letGo(): void {
-    this.#nft?.close();
-    this.#netns?.close();
-    this.#cgroup?.[Symbol.dispose]();
-    this.#lock?.close();
+  #adoptedFacts(record: CellRecordFile, acceptsToldBy: "log" | "marks"): AdoptedCell {
+    const { cellId, runId, spec, index, bornAtMs, launchedAtMs = bornAtMs } = record;
+    const [pid, netnsFd, v2] = [this.#process!.pid, this.#netns!.number, this.#cgroup?.v2];
+    const cgroup = v2 === undefined ? {} : { cgroupFd: v2.number };
+    const times = { bornAtMs, launchedAtMs };
+    return { cellId, runId, spec, index, pid, netnsFd, ...cgroup, ...times, acceptsToldBy };
   }
 
   #index(): number {
@@ -304,7 +270,7 @@ export class HostCell {
     const index = this.#plan?.index;
     const { cellId } = this.order;
     await withRuntimeLock(paths, () => {
-      if (this.#keeper?.wasLaunched) archiveCell(paths, this.#paths, cellId, this.#lastFacts);
+      if (this.#keeper?.wasLaunched) archiveCell(paths, this.#paths, cellId);
       else removeCellDirectory(paths, cellId);
       if (index !== undefined) removeLease(paths, index);
       this.#lock?.close();

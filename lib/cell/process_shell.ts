@@ -91,6 +91,11 @@ export class ProcessShell {
     const status = openFile(paths.exit, { flags: OPEN.READ_WRITE | OPEN.CREATE });
     const ready = createPipe();
     setNonblocking(ready.read, true);
+    // The init's end can be read too: else, told to nobody once we are gone, it would raise SIGPIPE
+    // in the init, which forwards every signal to the workload.
+    using readyOfInit = openFile(`/proc/thread-self/fd/${ready.write.number}`, {
+      flags: OPEN.READ_WRITE,
+    });
     using userNamespace = run.user === "root" ? rootNamespace(uid) : undefined;
     try {
       const { pid, pidfd } = launch({
@@ -113,7 +118,7 @@ export class ProcessShell {
         rlimits: resourceLimits(run.limits),
         seccomp: defaultFilter(),
         statusFile: status,
-        ready: ready.write,
+        ready: readyOfInit,
       });
       return new ProcessShell(options, pid, pidfd, status, ready.read);
     } catch (cause) {

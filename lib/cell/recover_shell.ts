@@ -9,7 +9,7 @@
  */
 import { type CgroupLayout, openCgroup } from "#ffi/mod.ts";
 import { type CellFate, type CellRecordFile, fateOf } from "./adopt.ts";
-import { archiveCell, lookAtRemains, readCellRecord } from "./adopt_shell.ts";
+import { archiveCell, lookAtRemains, noteEnd, readCellRecord } from "./adopt_shell.ts";
 import type { AdoptableCell, RecoveredCells } from "./host_protocol.ts";
 import type { HostNetwork } from "./host_network_shell.ts";
 import { cellCgroupPath, cellPaths, type RuntimePaths } from "./paths.ts";
@@ -129,15 +129,15 @@ async function removeDeadCell(
   const cgroup = openCgroup(context.cgroups, cellCgroupPath(context.cgroupParent, cellId));
   const { oomKills, pidsMaxHits } = cgroup?.events() ?? { oomKills: 0, pidsMaxHits: 0 };
   cgroup?.kill();
+  const paths = cellPaths(context.paths.directory, cellId);
+  if (isKept) noteEnd(paths, { oomKills, pidsMaxHits });
   await cgroup?.remove();
   for (const index of indexes) {
     context.network.expelLocked(index);
     await context.network.detach(index);
   }
-  if (isKept) {
-    const paths = cellPaths(context.paths.directory, cellId);
-    archiveCell(context.paths, paths, cellId, { oomKills, pidsMaxHits });
-  } else removeCellDirectory(context.paths, cellId);
+  if (isKept) archiveCell(context.paths, paths, cellId);
+  else removeCellDirectory(context.paths, cellId);
   for (const index of indexes) removeLease(context.paths, index);
 }
 

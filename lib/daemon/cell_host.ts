@@ -14,13 +14,8 @@ import { HostClient, type RecoveredCells } from "#lib/cell/mod_shell.ts";
 import { type CloudEvent, EVENT_TYPES, makeEvent } from "#lib/events/mod.ts";
 import type { EventLog } from "#lib/eventlog/mod.ts";
 import { FlowAudit, type FlowBatch, RecordReader } from "#lib/flow/mod.ts";
-import {
-  CellRun,
-  type CellRunOptions,
-  type CellRunResult,
-  type EarlierLife,
-  type RunClock,
-} from "./cell_run.ts";
+import { CellRun, type CellRunOptions, type CellRunResult, type RunClock } from "./cell_run.ts";
+import type { EarlierLife } from "./cell_listener.ts";
 import type { Settings } from "./config.ts";
 import { EventSink } from "./event_sink.ts";
 

@@ -52,6 +52,15 @@ export interface CellPlace {
   readonly cgroupFd: number | undefined;
 }
 
+/** What the log tells of a cell that is adopted. */
+export interface EarlierLife {
+  /** When its start was told, milliseconds since 1970; absent where it was not. */
+  readonly startedAtMs?: number;
+  /** Since when nothing of it was told, milliseconds since 1970. */
+  readonly silentSinceMs: number;
+  readonly audit: EarlierAudit;
+}
+
 /** See the module. */
 export class CellListener {
   readonly #options: CellListenerOptions;
@@ -84,7 +93,7 @@ export class CellListener {
   /** Hears an adopted cell's flows again, and tells what nobody heard meanwhile. */
   async resume(
     place: CellPlace,
-    earlier: { audit: EarlierAudit; silentSinceMs: number; acceptsToldBy: "log" | "marks" },
+    earlier: EarlierLife & { readonly acceptsToldBy: "log" | "marks" },
   ): Promise<void> {
     const { host, cellId, clock } = this.#options;
     // Before it listens: what is logged from here on is either heard, or missed by the counters.

@@ -37,8 +37,8 @@ import type {
   StepFacts,
 } from "#lib/cell/mod_shell.ts";
 import type { CloudEvent } from "#lib/events/mod.ts";
-import type { EarlierAudit, FlowAudit, FlowSession } from "#lib/flow/mod.ts";
-import { CellListener, type CellPlace } from "./cell_listener.ts";
+import type { FlowAudit, FlowSession } from "#lib/flow/mod.ts";
+import { CellListener, type CellPlace, type EarlierLife } from "./cell_listener.ts";
 import type { Settings } from "./config.ts";
 
 /** Time and ids, so that a test can give its own. */
@@ -71,21 +71,12 @@ export interface CellRunOptions {
   onIndex(index: number): void;
   /** Something that the user should know and that ends nothing. */
   onWarning(text: string): void;
-  /** Takes the workload's output; resolves when there is room for more. A served cell's stays in its files. */
+  /** Takes the workload's output, but a served cell's; resolves when there is room for more. */
   onOutput(stream: "stdout" | "stderr", chunk: Uint8Array): void | Promise<void>;
   /** The cell outlives this process. */
   readonly isServed?: boolean;
   /** The host worker is gone, and a served cell with nobody who waits for it. */
   onHostGone?(): void;
-}
-
-/** What the log tells of a cell that is adopted. */
-export interface EarlierLife {
-  /** When its start was told, milliseconds since 1970; absent where it was not. */
-  readonly startedAtMs?: number;
-  /** Since when nothing of it was told, milliseconds since 1970. */
-  readonly silentSinceMs: number;
-  readonly audit: EarlierAudit;
 }
 
 /** How a run ended. */

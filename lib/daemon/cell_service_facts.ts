@@ -17,7 +17,7 @@ import type { EndedCell } from "#lib/cell/mod_shell.ts";
 import { type CloudEvent, EVENT_TYPES, makeEvent } from "#lib/events/mod.ts";
 import type { EarlierFlow } from "#lib/flow/mod.ts";
 import type { Cell, Flow, Projection } from "#lib/projection/mod.ts";
-import type { EarlierLife } from "./cell_run.ts";
+import type { EarlierLife } from "./cell_listener.ts";
 import type { CellAction } from "./serve_reconcile.ts";
 
 /** Recent flows of an adopted cell that are not told again. */

@@ -8,6 +8,7 @@
  * @module
  */
 import { encodeFlowKey, IP_PROTOCOL } from "./flow_key.ts";
+import { LOG_PREFIX_BASE } from "./prefix.ts";
 
 /** A flow that was told, and whose end was not. */
 export interface EarlierFlow {
@@ -47,4 +48,10 @@ export function earlierFlowKey(flow: EarlierFlow): Uint8Array | undefined {
   if (protocol === undefined || srcAddr === undefined || dstAddr === undefined) return undefined;
   if (srcPort === undefined || dstPort === undefined) return undefined;
   return encodeFlowKey({ srcAddr, srcPort, dstAddr, dstPort, protocol });
+}
+
+/** The prefix that the flow's rule logs with. */
+export function earlierFlowPrefix({ ruleRef, decision }: EarlierFlow): string {
+  const words = [LOG_PREFIX_BASE, ruleRef, decision === "allow" ? "accept" : "drop"];
+  return words.filter((word) => word !== undefined).join(" ");
 }

@@ -28,9 +28,9 @@ import {
 import { FlowAccumulator } from "./accumulator.ts";
 import type { FlowIdentity } from "./activation.ts";
 import { composeDecision, directionOf } from "./decision.ts";
-import { type EarlierAudit, earlierFlowKey } from "./earlier.ts";
+import { type EarlierAudit, earlierFlowKey, earlierFlowPrefix } from "./earlier.ts";
 import { attributionOfKey, type FlowAttribution } from "./packet.ts";
-import { formatLogPrefix, type LogPrefix, parseLogPrefix, VERDICT } from "./prefix.ts";
+import { type LogPrefix, parseLogPrefix, VERDICT } from "./prefix.ts";
 import { type FlowBatch, RECORD_KIND, RecordReader } from "./record.ts";
 import type { FlowListenerStats } from "./stats.ts";
 import { formatTimeMs } from "./time_text.ts";
@@ -152,19 +152,14 @@ export class FlowSession {
     for (const flow of earlier.flows) {
       const key = earlierFlowKey(flow);
       if (key === undefined) continue;
-      const isAllowed = flow.decision === "allow";
-      const verdict = isAllowed ? "accept" : "drop";
-      const rule = this.#ruleIndex(formatLogPrefix(flow.ruleRef ?? "", verdict));
       this.#flows.insert(key, 0);
-      this.#remember(rule, flow.observedAtMs, true);
-      if (isAllowed && directionOf(flow.ruleRef) === "egress") {
-        this.#accumulator.recordPacked(key, 0);
-      }
+      this.#remember(this.#ruleIndex(earlierFlowPrefix(flow)), flow.observedAtMs, true);
+      const isOut = flow.decision === "allow" && directionOf(flow.ruleRef) === "egress";
+      if (isOut) this.#accumulator.recordPacked(key, 0);
     }
     const lost = now.loggedPackets - this.#seen - this.#decisionsLost;
-    if (lost <= 0) return [];
-    const { fromMs, nowMs: toMs } = now;
-    return [this.noteGap({ lost, fromMs, toMs, cause: "unwatched" }, nextId)];
+    const gap = { lost, fromMs: now.fromMs, toMs: now.nowMs, cause: "unwatched" };
+    return lost > 0 ? [this.noteGap(gap, nextId)] : [];
   }
 
   /** Tells of records that were lost for a reason that no listener saw, such as its own death. */
@@ -259,7 +254,7 @@ export class FlowSession {
 
   /** Whether the flow was told already; remembers this sight. */
   #isRepeat(reader: RecordReader, rule: number): boolean {
-    const timeMs = reader.timeMs;
+    const { timeMs } = reader;
     // Packets that could not be attributed have no identity to be known by.
     if (reader.bytes[reader.keyAt] === 0) return false;
     const isKnown = this.#flows.insert(reader.bytes, reader.keyAt) === "present";

@@ -46,10 +46,6 @@ export interface Cell {
   readonly source?: string;
   /** Its document, where an event brought it. */
   readonly spec?: Fields;
-  /** Who or what wants it to end: a word; absent where nobody does. */
-  readonly stopRequested?: string;
-  /** Whether somebody wants that without grace. */
-  readonly stopForced?: boolean;
   /** Of the policy that is enforced. */
   readonly policyDigest?: string;
   /** Time of its first event. */

@@ -17,8 +17,6 @@ export const CELL_KINDS: ReadonlyMap<string, CellFactKind> = new Map([
   [EVENT_TYPES.cellRefused, "refused"],
   [EVENT_TYPES.cellRequested, "requested"],
   [EVENT_TYPES.cellStopRequested, "stopRequested"],
-  [EVENT_TYPES.cellRequested, "requested"],
-  [EVENT_TYPES.cellStopRequested, "stopRequested"],
 ]);
 
 /** Events about hosts. */

@@ -65,7 +65,7 @@ export interface CellRecord {
   /** Who runs it: `/celld/<host>`. */
   readonly source?: string;
   /** Who or what wants it to end. */
-  readonly stop_requested?: string;
+  readonly stop_reason?: string;
   /** RFC 3339. */
   readonly created_at?: string;
   /** RFC 3339. */
@@ -261,7 +261,7 @@ export function cellRecord(cell: Cell, withSpec = false): CellRecord {
     ...(cell.replica === undefined ? {} : { replica: cell.replica }),
     ...(cell.attempt === undefined ? {} : { attempt: cell.attempt }),
     ...(cell.source === undefined ? {} : { source: cell.source }),
-    ...(cell.stopRequested === undefined ? {} : { stop_requested: cell.stopRequested }),
+    ...(cell.stopReason === undefined ? {} : { stop_reason: cell.stopReason }),
     ...(cell.createdAt === undefined ? {} : { created_at: cell.createdAt }),
     ...(cell.updatedAt === undefined ? {} : { updated_at: cell.updatedAt }),
     ...(withSpec && cell.spec !== undefined ? { spec: cell.spec } : {}),

@@ -232,7 +232,7 @@ kernelTest(
     }
     await served.ready();
     await load.settle();
-    load.assertMarks();
+    await load.assertMarks();
     await load.assertFollowed();
     assertEquals((await served.cell(probe)).state, "running", "the probe was adopted each time");
     const output = (await served.ask("GET", `/v1/cells/${probe}/logs`)).text;
@@ -245,6 +245,15 @@ kernelTest(
     recordCampaign("serve: kill -9 under load", { rounds, seed, asked, acknowledged, stopped });
   },
 );
+
+/** What a failure shows of a cell. */
+function historyOf(entries: readonly ServedEntry[], cellId: string): string[] {
+  return entries.filter(({ event }) =>
+    event.subject === `cell:${cellId}` || /host/.test(event.type)
+  ).map(({ seq, event }) =>
+    `${seq} ${event.time} ${event.type.split(".").at(-1)} ${JSON.stringify(event.data)}`
+  ).filter((line) => line.includes(cellId) || line.includes("started"));
+}
 
 /** Cells that are asked for and stopped, and a client that follows the log, through all restarts. */
 class Load {
@@ -297,14 +306,15 @@ class Load {
   }
 
   /** Every acknowledged cell ran once, and none that was not acknowledged ran twice. */
-  assertMarks(): void {
+  async assertMarks(): Promise<void> {
     const counts = new Map<string, number>();
     for (const { name } of Deno.readDirSync(this.#marks)) {
       const lines = Deno.readTextFileSync(`${this.#marks}/${name}`).trimEnd().split("\n").length;
       counts.set(name, lines);
     }
-    const acknowledged = [...this.#acknowledged.values()];
-    assertEquals(acknowledged.filter((mark) => counts.get(mark) !== 1), [], "ran once");
+    const wrong = [...this.#acknowledged].filter(([, mark]) => counts.get(mark) !== 1);
+    const entries = wrong.length === 0 ? [] : await this.#served.events();
+    assertEquals(wrong.map(([id, mark]) => [mark, counts.get(mark), historyOf(entries, id)]), []);
     assertEquals([...counts].filter(([, count]) => count !== 1), [], "ran twice");
   }
 

@@ -317,3 +317,28 @@ Deno.test("lifecycle: whatever comes in whatever order, begun steps are undone, 
     { numRuns: campaign(300, 20_000) },
   );
 });
+
+Deno.test("an adopted cell runs, and everything of it is undone when it ends", () => {
+  const driver = new Driver();
+  const adopted = { kind: "adopted", bornAtMs: 100, startedAtMs: 200 } as const;
+  assertEquals(driver.give(adopted), ["→ running"]);
+  assertEquals(driver.give({ kind: "start" }), []);
+  const words = driver.undoAll(driver.give({ kind: "exited" }));
+  const undone = words.filter((word) => word.startsWith("undo ")).map((word) => word.slice(5));
+  assertEquals(undone, [...LIFECYCLE_STEPS].reverse());
+  assertEquals([driver.end?.ran, driver.end?.leftovers], [true, []]);
+});
+
+Deno.test("an adopted cell's bounds count from its own birth and start", () => {
+  const driver = new Driver({ timeoutMs: 5000, ttlMs: 10_000 });
+  driver.give({ kind: "adopted", bornAtMs: -4000, startedAtMs: -3000 });
+  assertEquals(driver.machine.pollTimeout(), 2000);
+  assertEquals(driver.at(2000).give({ kind: "tick" }), ["→ stopping", "terminate"]);
+
+  const late = new Driver({ ttlMs: 10 });
+  assertEquals(late.give({ kind: "adopted", bornAtMs: 0, startedAtMs: 0 }), [
+    "→ running",
+    "→ stopping",
+    "terminate",
+  ]);
+});

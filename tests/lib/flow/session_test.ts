@@ -314,3 +314,55 @@ Deno.test("session: a listener that died with its counters makes no loss of what
   const { listener } = counters as FlowCountersData;
   assertEquals([listener.seen, listener.lost], [2, 3]);
 });
+
+Deno.test("session: a run that goes on under another celld tells what was missed, and no flow twice", () => {
+  const nextId = ids();
+  const resumed = session();
+  const gaps = resumed.resume(
+    {
+      decisions: 2,
+      lost: 1,
+      repeats: 0,
+      flows: [{
+        decision: "allow",
+        ruleRef: "egress[0]",
+        protocol: "tcp",
+        srcAddr: "10.213.0.1",
+        srcPort: 40000,
+        dstAddr: "192.0.2.1",
+        dstPort: 443,
+        observedAtMs: T0,
+      }],
+    },
+    { loggedPackets: 10, fromMs: T0, nowMs: T0 + 1000 },
+    nextId,
+  );
+  const [gap] = gaps.map(({ data }) => data as FlowGapData);
+  assertEquals([gaps.length, gap.lost, gap.cause], [1, 7, "unwatched"]);
+
+  const script = new Script().decision(ALLOW, tcp(40000), 1100).decision(ALLOW, tcp(40001), 1200);
+  const events = resumed.handleBatch(script.batch(), nextId);
+  assertEquals(events.map(({ data }) => (data as FlowDecisionData).srcPort), [40001]);
+
+  // 10 before, 2 heard, and one more that was logged between the counters and the listener.
+  const rule = {
+    ruleRef: "egress[0]",
+    verdict: "accept" as const,
+    matchedPackets: 13,
+    matchedBytes: 0,
+    loggedPackets: 13,
+    suppressedPackets: 0,
+  };
+  const end = { stats: EMPTY_LISTENER_STATS, rules: [rule], backstopDrops: 0, nowMs: T0 + 2000 };
+  const [last, counters] = resumed.finish(end, nextId);
+  assertEquals((last.data as FlowGapData).lost, 1);
+  const { listener } = counters.data as FlowCountersData;
+  assertEquals([listener.seen, listener.lost, listener.eventsEmitted], [4, 9, 3]);
+});
+
+Deno.test("session: nothing missed is nothing told, and odd flows of the log harm nothing", () => {
+  const odd = { decision: "deny" as const, observedAtMs: T0, ruleRef: "x".repeat(500) };
+  const earlier = { decisions: 3, lost: 0, repeats: 1, flows: [odd, { ...odd, protocol: "tcp" }] };
+  const now = { loggedPackets: 4, fromMs: T0, nowMs: T0 };
+  assertEquals(session().resume(earlier, now, ids()), []);
+});

@@ -156,15 +156,15 @@ Deno.test("cells: a wish for a cell makes it pending, with its document and its 
   assertEquals({ formationId, member, replica, attempt }, place);
 });
 
-Deno.test("cells: a wish for the end is kept, the first reason and any force, until the end", () => {
+Deno.test("cells: a wish for the end is kept, the last reason and any force, until the end", () => {
   const wish = (reason: string, force?: boolean) =>
     cellEvent(EVENT_TYPES.cellStopRequested, "c", { reason, ...(force ? { force } : {}) });
   const projection = projected(cellEvent(STARTED, "c"), wish("api"));
   const first = projection.cell("c")!;
-  assertEquals([first.state, first.stopRequested, first.stopForced], ["running", "api", undefined]);
+  assertEquals([first.state, first.stopReason, first.stopForce], ["running", "api", undefined]);
   projection.apply({ seq: 3, event: wish("shutdown", true) });
   const second = projection.cell("c")!;
-  assertEquals([second.stopRequested, second.stopForced], ["api", true]);
+  assertEquals([second.stopReason, second.stopForce], ["shutdown", true]);
   projection.apply({ seq: 4, event: cellEvent(DESTROYED, "c") });
   assertEquals(projection.apply({ seq: 5, event: wish("late") }), undefined);
 });
