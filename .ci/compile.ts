@@ -27,6 +27,9 @@ export async function compile(output: string): Promise<CompileEnd> {
     "compile",
     "--quiet",
     "--no-check",
+    // One module instead of a graph: a smaller binary, and the compiler's walk over a deep
+    // graph of packages overflows its stack.
+    "--bundle",
     "-A",
     "-o",
     output,

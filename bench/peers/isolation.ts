@@ -62,8 +62,9 @@ function crunCommand(directory: string): string {
   const crun = "crun --cgroup-manager=disabled";
   const place = `${directory}/without-v2`;
   const hybrid = "/sys/fs/cgroup/unified";
-  const script =
-    `test -d ${hybrid} && touch ${place} && unshare --mount=${place} umount --lazy ${hybrid}`;
+  // unshare(1) may look for the new namespace before it is there, fails then, and is asked again.
+  const make = `unshare --mount=${place} umount --lazy ${hybrid}`;
+  const script = `test -d ${hybrid} && touch ${place} && { ${Array(5).fill(make).join(" || ")}; }`;
   const { code } = new Deno.Command("/bin/sh", { args: ["-c", script], stderr: "null" })
     .outputSync();
   return code === 0 ? `nsenter --mount=${place} ${crun}` : crun;

@@ -20,7 +20,12 @@ import type { CellHost } from "./cell_host.ts";
 import { readSecrets, reasonOf } from "./cell_order.ts";
 import type { CellRun, RunClock } from "./cell_run.ts";
 import { earlierLife, type EndAction, endFacts } from "./cell_service_facts.ts";
-import { type CellAction, type CellPresence, reconcileCells } from "./serve_reconcile.ts";
+import {
+  type CellAction,
+  type CellPresence,
+  reconcileCells,
+  type WantedCell,
+} from "./serve_reconcile.ts";
 import type { ServeState } from "./serve_state.ts";
 
 /** Cells at once, those that are being made and ended included. */
@@ -164,7 +169,7 @@ export class CellService {
   }
 
   /** Cells that have not ended by the log, and that this host was asked to run. */
-  *#wanted(): Iterable<Parameters<typeof reconcileCells>[0] extends Iterable<infer T> ? T : never> {
+  *#wanted(): Iterable<WantedCell> {
     const { state, source } = this.#options;
     for (const cell of state.projection.cells()) {
       if (isCellEnded(cell) || cell.spec === undefined || cell.source !== source) continue;

@@ -27,6 +27,9 @@ const FLOWS = campaign(20_000, 100_000);
 const FLOWS_UNREAD = campaign(100_000, 150_000);
 /** More than the kernel remembers. */
 const FLOWS_PAST_THE_SET = SUPPRESSION_SIZE_MAX + 4_464;
+/** Tries at overrunning a stopped reader. */
+const ROUNDS_MAX = 4;
+/** How long the reader stands still. */
 const PAUSE_MS = 3000;
 const PAGE = 1000;
 const FORBIDDEN_PORT = 9;
@@ -152,8 +155,14 @@ kernelTest("flood: distinct flows are told one by one, or their loss is", NEEDS,
 });
 
 kernelTest("flood: with the reader stopped for 3 s, the gap is an event", NEEDS, async () => {
-  const came = await flood("unread", flowsProgram(FLOWS_UNREAD), PAUSE_MS);
-  const lost = assertAccounted("unread", FLOWS_UNREAD, came);
+  let came = await flood("unread", flowsProgram(FLOWS_UNREAD), PAUSE_MS);
+  let lost = assertAccounted("unread", FLOWS_UNREAD, came);
+  // A sender that got no processor meanwhile overran nothing: all is accounted for, but the
+  // gap is not shown.
+  for (let round = 1; lost === 0 && round < ROUNDS_MAX; round++) {
+    came = await flood(`unread-${round}`, flowsProgram(FLOWS_UNREAD), PAUSE_MS);
+    lost = assertAccounted(`unread-${round}`, FLOWS_UNREAD, came);
+  }
   assertGreater(lost, 0, "the flood was too small to lose anything");
   assertGreaterOrEqual(came.gaps.length, 1);
   recordCampaign("flood: reader stopped for 3 s", {

@@ -202,6 +202,25 @@ export async function deleteStream(url: string): Promise<void> {
   });
 }
 
+/**
+ * Whether every copy of the log's stream is there and up to date. A node that was just started
+ * counts as away until then, and a cluster of three is only safe from losing one.
+ */
+export async function isStreamWhole(url: string, copies: number): Promise<boolean> {
+  try {
+    return await withClient(url, async (nc) => {
+      const manager = await jetstreamManager(nc);
+      const { cluster } = await manager.streams.info("CELLOS_EVENTS");
+      const others = cluster?.replicas ?? [];
+      return cluster?.leader !== undefined && others.length === copies - 1 &&
+        others.every(({ current, offline }) => current && offline !== true);
+    });
+  } catch {
+    // A node that cannot answer now is not whole.
+    return false;
+  }
+}
+
 /** A port of 127.0.0.1 that nobody listens on. */
 export function freePort(): number {
   const listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });

@@ -8,7 +8,7 @@ import { assert, assertEquals, assertGreater } from "@std/assert";
 import { Prng } from "#lib/base/mod.ts";
 import { openJetStreamLog } from "#lib/eventlog/mod_shell.ts";
 import { campaign, campaignSeed, recordCampaign } from "#tests/support/campaign.ts";
-import { natsTest, startNats, startNatsCluster } from "#tests/support/nats.ts";
+import { isStreamWhole, natsTest, startNats, startNatsCluster } from "#tests/support/nats.ts";
 import { Follower, judge, pause, until, Writer } from "./jetstream_fixture.ts";
 import { withFolder } from "./log_fixture.ts";
 
@@ -100,6 +100,7 @@ natsTest(
         longestMs = Math.max(longestMs, performance.now() - killedMs);
         await node.start();
         await until("facts are in the stream", () => log.behind().spooled === 0, 60_000);
+        await until("all three copies are there", () => isStreamWhole(cluster.url, 3), 60_000);
       }
       await Promise.all(writers.map((writer) => writer.stop()));
       await until("the spool is empty", () => log.behind().spooled === 0, 60_000);
