@@ -83,7 +83,7 @@ natsTest(
         new Writer(log, "many-", 20, "append"),
         new Writer(log, "fact-", 5, "record"),
       ];
-      const followers = [new Follower(log), new Follower(log, 100)];
+      const followers = [new Follower(log), new Follower(log, 500)];
       let longestMs = 0;
       for (let round = 0; round < rounds; round++) {
         await pause(100 + random.below(300));

@@ -143,6 +143,7 @@ export async function judge(
     await until(
       `a follower has seen everything (${context})`,
       () => follower.cursor >= (wanted.at(-1)?.seq ?? 0),
+      60_000,
     );
     await follower.stop();
     assertEquals(follower.entries.length, wanted.length, `entries seen (${context})`);
