@@ -39,7 +39,10 @@ export interface InventoryOptions {
   readonly stateDir?: string;
   /** Where links and tables are listed. @default {the calling thread's own} */
   readonly netns?: Fd;
-  /** Processes whose open descriptors, and whose threads' namespaces, are listed. */
+  /**
+   * Processes whose open descriptors, whose threads' namespaces, and whose ended children that
+   * they did not wait for are listed.
+   */
   readonly pids?: readonly number[];
   /** Kinds to list; the others are empty. @default {all} */
   readonly parts?: readonly InventoryPart[];
@@ -59,7 +62,7 @@ export function takeInventory(options: InventoryOptions = {}): Inventory {
     tables: list("tables", () => inNetns(options.netns, listTables)),
     cgroups: list("cgroups", listCgroups),
     mounts: list("mounts", listMounts),
-    processes: list("processes", listProcesses),
+    processes: list("processes", () => listProcesses(options.pids ?? [])),
     descriptors: list("descriptors", () => (options.pids ?? []).flatMap(listDescriptors)),
     files: list(
       "files",
@@ -182,14 +185,26 @@ function listMounts(): string[] {
   return mountRecords().map(({ target, type, source }) => `${target} ${type} ${source}`);
 }
 
-/** Processes that are a cell's init or stand in a cgroup of celld. */
-function listProcesses(): string[] {
+/**
+ * Processes that are a cell's init or stand in a cgroup of celld. One that has ended stands in
+ * its cgroup until its parent waits for it: that is a leak of `parents`, and of nobody here where
+ * the parent died and the machine's init has yet to wait for it.
+ */
+function listProcesses(parents: readonly number[]): string[] {
   return processIds().flatMap((pid) => {
     const cgroups = text(`/proc/${pid}/cgroup`);
     const commandLine = (text(`/proc/${pid}/cmdline`) ?? "").replaceAll("\0", " ").trim();
     const isOurs = commandLine.startsWith("celld-init") || /:\/(.*\/)?celld/.test(cgroups ?? "");
-    return isOurs ? [`${pid} ${commandLine}`] : [];
+    return isOurs && !isZombieOfOthers(pid, parents) ? [`${pid} ${commandLine}`] : [];
   });
+}
+
+/** Whether it has ended, or is gone, and none of `parents` is to wait for it (proc_pid_stat(5)). */
+function isZombieOfOthers(pid: number, parents: readonly number[]): boolean {
+  const stat = text(`/proc/${pid}/stat`);
+  if (stat === undefined) return true;
+  const [state, parent] = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+  return (state === "Z" || state === "X") && !parents.includes(Number(parent));
 }
 
 /** How many descriptors of each sort a process has: inode numbers say nothing, counts do. */
