@@ -20,6 +20,7 @@ import { Churn } from "#tests/support/churn_client.ts";
 import type { ChurnOrder, ChurnResult } from "#tests/support/churn_protocol.ts";
 import { kernelTest } from "#tests/support/kernel.ts";
 import { LAB } from "#tests/support/lab.ts";
+import { signalIfRunning } from "#tests/support/subprocess.ts";
 
 const NEEDS = ["root", "cap:CAP_SYS_ADMIN", "cap:CAP_NET_ADMIN"] as const;
 const CELLS = campaign(24, 200);
@@ -194,7 +195,7 @@ kernelTest(
       // Who cleans up is killed while it does.
       const cleaner = stage.start(spec("cleaner", { argv: ["true"] }));
       await pause(150 + random.below(200));
-      cleaner.child.kill("SIGKILL");
+      signalIfRunning(cleaner.child, "SIGKILL");
       await cleaner.ended;
       const next = await stage.run(spec("next", { argv: ["true"], egress: ALLOWED }));
       assertEquals(next.code, 0, `round ${round}, seed ${seed}: ${next.stderr}`);

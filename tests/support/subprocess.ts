@@ -39,6 +39,17 @@ export const REPOSITORY_ROOT: string = new URL("../..", import.meta.url).pathnam
   "",
 );
 
+/** Signals a program that may have ended by itself, and says whether it had not. */
+export function signalIfRunning(child: Deno.ChildProcess, signal: Deno.Signal): boolean {
+  try {
+    child.kill(signal);
+    return true;
+  } catch (error) {
+    if (!(error instanceof TypeError || error instanceof Deno.errors.NotFound)) throw error;
+    return false;
+  }
+}
+
 /**
  * Runs a program to its end.
  *
@@ -61,7 +72,7 @@ export async function runProcess(
   let timedOut = false;
   const timer = setTimeout(() => {
     timedOut = true;
-    child.kill("SIGKILL");
+    signalIfRunning(child, "SIGKILL");
   }, timeoutMs);
   try {
     const [output] = await Promise.all([child.output(), feed(child, options.stdin)]);
