@@ -280,10 +280,10 @@ async function runVictim(path: string, prefix: string, random: Prng): Promise<st
     stderr: "inherit",
   }).spawn();
   let text = "";
-  let killing: Promise<void> | undefined;
+  let killing: Promise<boolean> | undefined;
   for await (const chunk of process.stdout.pipeThrough(new TextDecoderStream())) {
     text += chunk;
-    killing ??= new Promise((resolve) => setTimeout(resolve, random.below(100)))
+    killing ??= new Promise<void>((resolve) => setTimeout(resolve, random.below(100)))
       .then(() => signalIfRunning(process, "SIGKILL"));
   }
   await killing;
