@@ -86,6 +86,19 @@ export function readFdAt(fd: Fd | number, into: Uint8Array, offset: number): num
   });
 }
 
+/**
+ * Writes once; returns how many of the first bytes were taken, and `undefined` where a
+ * non-blocking descriptor has no room.
+ */
+export function writeFdSome(fd: Fd | number, bytes: Uint8Array): number | undefined {
+  return withScratch((arena) => {
+    const part = bytes.subarray(0, CHUNK_BYTES);
+    const address = arena.copy(part);
+    const count = retrySignal(() => syscall(NR.write, numberOf(fd), address, part.length));
+    return count === -ERRNO.EAGAIN ? undefined : check(count, "write");
+  });
+}
+
 /** Writes all bytes, in as many calls as it takes. */
 export function writeFd(fd: Fd | number, bytes: Uint8Array): void {
   let done = 0;
@@ -186,6 +199,11 @@ export function truncateFd(fd: Fd | number, sizeBytes: number): void {
 /** Waits until a file's bytes are on the disk. */
 export function syncFd(fd: Fd | number): void {
   call("fsync", numberOf(fd));
+}
+
+/** As {@link syncFd}, without what no reader needs: its times. */
+export function syncData(fd: Fd | number): void {
+  call("fdatasync", numberOf(fd));
 }
 
 /** Switches a descriptor's open file between blocking and not. */

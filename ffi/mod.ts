@@ -23,6 +23,7 @@ export * from "./memory_file.ts";
 export * from "./netlink/mod.ts";
 export * from "./pipe.ts";
 export * from "./process/mod.ts";
+export * from "./ready_table.ts";
 export * from "./socket/mod.ts";
 export type { SyscallArgument } from "./symbols.ts";
 export {
@@ -34,5 +35,6 @@ export {
   syscall64,
   type SyscallName,
   syscallNonblocking,
+  syscallOnMemory,
   withScratch,
 } from "./syscall.ts";

@@ -14,6 +14,7 @@ export const NR_X86_64 = {
   close: 3,
   mmap: 9,
   munmap: 11,
+  rt_sigaction: 13,
   rt_sigprocmask: 14,
   ioctl: 16,
   pread64: 17,
@@ -37,6 +38,7 @@ export const NR_X86_64 = {
   fcntl: 72,
   flock: 73,
   fsync: 74,
+  fdatasync: 75,
   ftruncate: 77,
   chdir: 80,
   fchmod: 91,
@@ -71,8 +73,10 @@ export const NR_X86_64 = {
   mknodat: 259,
   fchownat: 260,
   unlinkat: 263,
+  renameat2: 316,
   symlinkat: 266,
   fchmodat: 268,
+  ppoll: 271,
   unshare: 272,
   fallocate: 285,
   eventfd2: 290,
@@ -110,6 +114,7 @@ export const NR_AARCH64: Record<SyscallName, number> = {
   close: 57,
   mmap: 222,
   munmap: 215,
+  rt_sigaction: 134,
   rt_sigprocmask: 135,
   ioctl: 29,
   pread64: 67,
@@ -133,6 +138,7 @@ export const NR_AARCH64: Record<SyscallName, number> = {
   fcntl: 25,
   flock: 32,
   fsync: 82,
+  fdatasync: 83,
   ftruncate: 46,
   chdir: 49,
   fchmod: 52,
@@ -167,8 +173,10 @@ export const NR_AARCH64: Record<SyscallName, number> = {
   mknodat: 33,
   fchownat: 54,
   unlinkat: 35,
+  renameat2: 276,
   symlinkat: 36,
   fchmodat: 53,
+  ppoll: 73,
   unshare: 97,
   fallocate: 47,
   eventfd2: 19,
@@ -265,6 +273,23 @@ export function syscallNonblocking(
     a4 as never,
     a5 as never,
   );
+}
+
+/**
+ * As {@link syscall}, for hot loops: a third of its own cost, and no allocation. Only for calls
+ * with at most five arguments of these widths (`recvmmsg`, `sendmmsg`, `sendmsg`, `epoll_pwait`
+ * without a mask, `recvfrom` and `sendto` without an address).
+ *
+ * @param address Taken once, as a bigint: see `Arena.address`.
+ */
+export function syscallOnMemory(
+  number: number,
+  fd: number,
+  address: bigint,
+  a2: number,
+  a3: number,
+): number {
+  return stub.memory(number, fd, address, a2, a3, 0n);
 }
 
 /** As {@link syscall}; throws a `SyscallError` named after the call when the kernel refuses. */

@@ -12,8 +12,12 @@ export {
 export * from "./cgroup.ts";
 export type { CgroupLimits } from "./cgroup_files.ts";
 export * from "./cgroup_layout.ts";
+export * from "./execute.ts";
+export * from "./host_launch.ts";
 export * from "./init.ts";
+export * from "./join.ts";
 export * from "./launch.ts";
+export type { ExecutionOptions } from "./launch_steps.ts";
 export * from "./mount_steps.ts";
 export { describeMountStep } from "./mount_ops.ts";
 export * from "./namespaces.ts";

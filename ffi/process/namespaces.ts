@@ -19,6 +19,7 @@ import { call, NR, syscall, withScratch } from "../syscall.ts";
 
 /** `linux/sched.h`. */
 const CLONE_NEWNET = 0x4000_0000;
+const CLONE_NEWPID = 0x2000_0000;
 
 /** The exit code of a process whose thread could not return to its namespace (`EX_SOFTWARE`). */
 export const NAMESPACE_LOST_EXIT_CODE = 70;
@@ -69,11 +70,28 @@ export function withNetns<T>(ns: Fd | number, use: () => T): T {
   return result;
 }
 
-function comeBack(home: Fd): void {
-  const result = syscall(NR.setns, home.number, CLONE_NEWNET);
+/**
+ * Runs a synchronous function whose children are born in the pid namespace of a process; the
+ * calling thread itself stays where it is (pid_namespaces(7)). Nothing but the function's own
+ * `clone3` may run in it: a thread cannot be made meanwhile.
+ *
+ * @param process A pidfd. Throws `SyscallError`: `ESRCH` when the process has ended.
+ */
+export function withChildrenInPidNamespace<T>(process: Fd, use: () => T): T {
+  using home = openFile("/proc/thread-self/ns/pid");
+  check(syscall(NR.setns, process.number, CLONE_NEWPID), "setns to a pid namespace");
+  try {
+    return use();
+  } finally {
+    comeBack(home, CLONE_NEWPID, "pid");
+  }
+}
+
+function comeBack(home: Fd, kind = CLONE_NEWNET, name = "network"): void {
+  const result = syscall(NR.setns, home.number, kind);
   if (result === 0) return;
   withScratch((arena) => {
-    const text = `celld: cannot return to the host's network namespace: errno ${-result}\n`;
+    const text = `celld: cannot return to the host's ${name} namespace: errno ${-result}\n`;
     const bytes = new TextEncoder().encode(text);
     syscall(NR.write, 2, arena.copy(bytes), bytes.length);
     syscall(NR.exit_group, NAMESPACE_LOST_EXIT_CODE);

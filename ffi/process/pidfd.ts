@@ -82,12 +82,33 @@ export function signalPidfd(pidfd: Fd | number, signal: number): boolean {
   return true;
 }
 
+/** Whether a pidfd's process has ended, reaped or not. */
+export function hasProcessEnded(pidfd: Fd | number): boolean {
+  const POLLIN = 1;
+  const number = typeof pidfd === "number" ? pidfd : pidfd.number;
+  return withScratch((arena) => {
+    const at = arena.alloc(8 + 16); // struct pollfd, struct timespec of zero
+    arena.view.setInt32(at, number, true);
+    arena.view.setInt16(at + 4, POLLIN, true);
+    return call("ppoll", arena.address(at), 1, arena.address(at + 8), 0, 8) > 0;
+  });
+}
+
 /**
  * Reaps a child that has ended; `undefined` while it runs. Throws `SyscallError`, `ECHILD`
  * when it is not ours, or was reaped before.
  */
 export function waitPidfd(pidfd: Fd | number): WaitResult | undefined {
   return waitChild(pidfd, WEXITED | WNOHANG);
+}
+
+/** Reaps a process that has ended where it is a child of ours; of another's it does nothing. */
+export function reapIfChild(pidfd: Fd | number): void {
+  try {
+    waitPidfd(pidfd);
+  } catch (error) {
+    if (!(error instanceof SyscallError) || error.errno !== ERRNO.ECHILD) throw error;
+  }
 }
 
 /** As {@link waitPidfd}, blocking the thread until the child ends. Only for one that must. */

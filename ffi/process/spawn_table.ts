@@ -31,6 +31,7 @@ export const CLONE = {
   NEWUSER: 0x1000_0000n,
   NEWPID: 0x2000_0000n,
   NEWNET: 0x4000_0000n,
+  FILES: 0x400n,
   CLEAR_SIGHAND: 0x1_0000_0000n,
   INTO_CGROUP: 0x2_0000_0000n,
 } as const;
@@ -38,6 +39,8 @@ export const CLONE = {
 const CLONE_ARGS_BYTES = 88;
 const STACK_BYTES = 4096;
 const SIGCHLD = 17n;
+/** Of an entry: the number of the call, and its first argument. */
+const END_BYTES = 16;
 /** Stands where the child has not been. */
 const NOT_RUN = 1n << 62n;
 const GO_ON = 1n;
@@ -48,6 +51,8 @@ interface Step {
   readonly args: readonly SyscallArgument[];
   /** Positive error numbers after which the child goes on. */
   readonly tolerated: readonly number[];
+  /** Its second argument is the address of its own entry in the table. */
+  readonly pointsAtItself?: boolean;
 }
 
 /** The step at which a new process stopped. */
@@ -91,6 +96,36 @@ export class SpawnTable {
     tolerated: readonly number[] = [],
   ): void {
     this.#steps.push({ label, call, args, tolerated });
+  }
+
+  /**
+   * Lets the child make one of its own, which makes all calls after this one, and end as soon as
+   * that one executes or ends. Returns the place in {@link SpawnTable.arena} where the kernel
+   * leaves the grandchild's pidfd, a descriptor of whoever shares the child's (`CLONE.FILES`).
+   *
+   * Both go on from the same place in the table, the grandchild first (`CLONE_VFORK`): its first
+   * call reads over its own entry what is there for the child, an end.
+   *
+   * @param end Descriptor of a file with the bytes of {@link endOfTable}.
+   */
+  split(end: Fd): number {
+    const { arena } = this;
+    const pidfd = arena.alloc(8);
+    arena.view.setInt32(pidfd, -1, true);
+    const clone = arena.alloc(CLONE_ARGS_BYTES);
+    const set = (at: number, value: bigint) => arena.view.setBigUint64(clone + at, value, true);
+    set(0, CLONE.VM | CLONE.VFORK | CLONE.PIDFD);
+    set(8, arena.address(pidfd));
+    set(32, SIGCHLD);
+    this.step("clone3 inside", "clone3", [arena.address(clone), CLONE_ARGS_BYTES]);
+    this.#steps.push({
+      label: "go on alone",
+      call: "pread64",
+      args: [end.number, 0, END_BYTES, 0],
+      tolerated: [],
+      pointsAtItself: true,
+    });
+    return pidfd;
   }
 
   /** Copies texts and returns the address of the null-terminated array of their addresses. */
@@ -159,11 +194,19 @@ export class SpawnTable {
         this.arena.view.setBigInt64(at + 8 * slot, BigInt.asIntN(64, BigInt(value)), true);
       set(0, NR[step.call]);
       step.args.forEach((value, slot) => set(slot + 1, value));
+      if (step.pointsAtItself === true) set(2, this.arena.address(at));
       set(7, step.tolerated.length > 0 ? GO_ON : 0n);
       set(8, NOT_RUN);
     }
     return offset;
   }
+}
+
+/** The start of an entry that ends who comes to it. */
+export function endOfTable(): Uint8Array<ArrayBuffer> {
+  const bytes = new Uint8Array(END_BYTES);
+  new DataView(bytes.buffer).setBigUint64(0, BigInt(NR.exit_group), true);
+  return bytes;
 }
 
 /** Words for a {@link SpawnFailure}'s errno. */
