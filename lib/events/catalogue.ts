@@ -12,14 +12,34 @@
  * @module
  */
 
+import type { AgentConflictData, AgentData, AgentMissingData } from "./agent_data.ts";
+import type { CellIdentity } from "./cell_identity.ts";
+import type { ExecEndedData, ExecStartedData } from "./exec_data.ts";
 import type {
   FlowClosedData,
   FlowCountersData,
   FlowDecisionData,
   FlowGapData,
 } from "./flow_data.ts";
+import type { LogGapData } from "./log_data.ts";
+import type {
+  RecoveryEscalatedData,
+  RecoveryGaveUpData,
+  RecoveryKilledData,
+  RecoveryReapedData,
+  RecoveryRefusedData,
+  RecoverySpawnedData,
+  RecoverySucceededData,
+} from "./recovery_data.ts";
+import type { UdpBackendData, UdpFlowClosedData, UdpRemovedData, UdpSetData } from "./udp_data.ts";
 
+export * from "./agent_data.ts";
+export type { CellIdentity } from "./cell_identity.ts";
+export * from "./exec_data.ts";
 export * from "./flow_data.ts";
+export * from "./log_data.ts";
+export * from "./recovery_data.ts";
+export * from "./udp_data.ts";
 
 /** The event types, by a short name. */
 export const EVENT_TYPES = {
@@ -38,9 +58,33 @@ export const EVENT_TYPES = {
   cellRefused: "dev.celld.events.cell.v1.refused",
   cellRequested: "dev.celld.events.cell.v1.requested",
   cellStopRequested: "dev.celld.events.cell.v1.stop_requested",
+  formationCancelRequested: "dev.celld.events.formation.v1.cancel_requested",
+  formationScaled: "dev.celld.events.formation.v1.scaled",
+  execStarted: "dev.celld.events.exec.v1.started",
+  execEnded: "dev.celld.events.exec.v1.ended",
   flowClosed: "dev.celld.events.flow.v1.closed",
   flowGap: "dev.celld.events.flow.v1.gap",
   flowCounters: "dev.celld.events.flow.v1.counters",
+  recoverySpawned: "dev.celld.events.recovery.v1.spawned",
+  recoveryReaped: "dev.celld.events.recovery.v1.reaped",
+  recoveryKilled: "dev.celld.events.recovery.v1.killed",
+  recoveryRefused: "dev.celld.events.recovery.v1.refused",
+  recoveryEscalated: "dev.celld.events.recovery.v1.escalated",
+  recoveryGaveUp: "dev.celld.events.recovery.v1.gave_up",
+  recoverySucceeded: "dev.celld.events.recovery.v1.succeeded",
+  agentSeen: "dev.celld.events.agent.v1.seen",
+  agentStalled: "dev.celld.events.agent.v1.stalled",
+  agentResumed: "dev.celld.events.agent.v1.resumed",
+  agentCritical: "dev.celld.events.agent.v1.critical",
+  agentStatus: "dev.celld.events.agent.v1.status",
+  agentConflict: "dev.celld.events.agent.v1.conflict",
+  agentGone: "dev.celld.events.agent.v1.gone",
+  agentMissing: "dev.celld.events.agent.v1.missing",
+  logGap: "dev.celld.events.log.v1.gap",
+  udpSet: "dev.celld.events.udp.v1.set",
+  udpRemoved: "dev.celld.events.udp.v1.removed",
+  udpBackend: "dev.celld.events.udp.v1.backend",
+  udpFlowClosed: "dev.celld.events.udp.v1.flow_closed",
   hostStarted: "dev.celld.events.host.v1.started",
   hostStopped: "dev.celld.events.host.v1.stopped",
   hostWorkerRestarted: "dev.celld.events.host.v1.worker_restarted",
@@ -60,16 +104,6 @@ export function isEventType(type: string): type is EventType {
 
 const KNOWN_TYPES: ReadonlySet<string> = new Set(Object.values(EVENT_TYPES));
 
-/** Which cell, run and spec a fact is about. */
-export interface CellIdentity {
-  /** The cell; unique on its host while it lives. */
-  readonly cellId: string;
-  /** The name in its spec. */
-  readonly specId: string;
-  /** One run of the cell. The reference's own writers may leave it out. */
-  readonly runId?: string;
-}
-
 /** The workload runs. */
 export interface CellStartedData extends CellIdentity {
   /** `sha256:<hex>` of the policy that is enforced. */
@@ -88,7 +122,7 @@ export interface CellDestroyedData extends CellIdentity {
   readonly reason?: string;
 }
 
-/** How a workload ended. `lost`: celld was not there to see it. */
+/** How a workload ended. `lost`: celld was not there to see it. `stalled`: it was silent too long. */
 export type ExitReason =
   | "exited"
   | "signaled"
@@ -96,6 +130,7 @@ export type ExitReason =
   | "oom"
   | "pids"
   | "stopped"
+  | "stalled"
   | "execFailed"
   | "lost";
 
@@ -121,6 +156,24 @@ export interface FormationData {
   readonly cellIds?: readonly string[];
   /** Why, for people. */
   readonly reason?: string;
+}
+
+/** Somebody wants something of a formation: written before anything is done to it. */
+export interface FormationWishData {
+  /** UUID. */
+  readonly formationId: string;
+  /** Its name. */
+  readonly formationName: string;
+  /** Why, for people. */
+  readonly reason?: string;
+}
+
+/** Somebody wants another number of replicas. */
+export interface FormationScaledData extends FormationWishData {
+  /** Of which member. */
+  readonly member: string;
+  /** How many, from 0. */
+  readonly replicas: number;
 }
 
 /** Our finer states of a cell. */
@@ -245,12 +298,60 @@ export interface EventDataByType {
   "dev.celld.events.cell.v1.requested": CellRequestedData;
   /** {@link CellStopRequestedData} */
   "dev.celld.events.cell.v1.stop_requested": CellStopRequestedData;
+  /** {@link FormationWishData} */
+  "dev.celld.events.formation.v1.cancel_requested": FormationWishData;
+  /** {@link FormationScaledData} */
+  "dev.celld.events.formation.v1.scaled": FormationScaledData;
+  /** {@link ExecStartedData} */
+  "dev.celld.events.exec.v1.started": ExecStartedData;
+  /** {@link ExecEndedData} */
+  "dev.celld.events.exec.v1.ended": ExecEndedData;
   /** {@link FlowClosedData} */
   "dev.celld.events.flow.v1.closed": FlowClosedData;
   /** {@link FlowGapData} */
   "dev.celld.events.flow.v1.gap": FlowGapData;
   /** {@link FlowCountersData} */
   "dev.celld.events.flow.v1.counters": FlowCountersData;
+  /** {@link RecoverySpawnedData} */
+  "dev.celld.events.recovery.v1.spawned": RecoverySpawnedData;
+  /** {@link RecoveryReapedData} */
+  "dev.celld.events.recovery.v1.reaped": RecoveryReapedData;
+  /** {@link RecoveryKilledData} */
+  "dev.celld.events.recovery.v1.killed": RecoveryKilledData;
+  /** {@link RecoveryRefusedData} */
+  "dev.celld.events.recovery.v1.refused": RecoveryRefusedData;
+  /** {@link RecoveryEscalatedData} */
+  "dev.celld.events.recovery.v1.escalated": RecoveryEscalatedData;
+  /** {@link RecoveryGaveUpData} */
+  "dev.celld.events.recovery.v1.gave_up": RecoveryGaveUpData;
+  /** {@link RecoverySucceededData} */
+  "dev.celld.events.recovery.v1.succeeded": RecoverySucceededData;
+  /** {@link AgentData} */
+  "dev.celld.events.agent.v1.seen": AgentData;
+  /** {@link AgentData} */
+  "dev.celld.events.agent.v1.stalled": AgentData;
+  /** {@link AgentData} */
+  "dev.celld.events.agent.v1.resumed": AgentData;
+  /** {@link AgentData} */
+  "dev.celld.events.agent.v1.critical": AgentData;
+  /** {@link AgentData} */
+  "dev.celld.events.agent.v1.status": AgentData;
+  /** {@link AgentConflictData} */
+  "dev.celld.events.agent.v1.conflict": AgentConflictData;
+  /** {@link AgentData} */
+  "dev.celld.events.agent.v1.gone": AgentData;
+  /** {@link AgentMissingData} */
+  "dev.celld.events.agent.v1.missing": AgentMissingData;
+  /** {@link LogGapData} */
+  "dev.celld.events.log.v1.gap": LogGapData;
+  /** {@link UdpSetData} */
+  "dev.celld.events.udp.v1.set": UdpSetData;
+  /** {@link UdpRemovedData} */
+  "dev.celld.events.udp.v1.removed": UdpRemovedData;
+  /** {@link UdpBackendData} */
+  "dev.celld.events.udp.v1.backend": UdpBackendData;
+  /** {@link UdpFlowClosedData} */
+  "dev.celld.events.udp.v1.flow_closed": UdpFlowClosedData;
   /** {@link HostStartedData} */
   "dev.celld.events.host.v1.started": HostStartedData;
   /** {@link HostStoppedData} */

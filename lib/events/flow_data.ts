@@ -89,8 +89,12 @@ export interface FlowClosedData {
   readonly openedAt?: string;
   /** When it ended, RFC 3339. */
   readonly closedAt: string;
-  /** `closed` by the endpoints, `expired` in the kernel's table, or cut by the cell's `teardown`. */
-  readonly reason: "closed" | "expired" | "teardown";
+  /**
+   * `closed` by the endpoints, `expired` in the kernel's table, or cut by the cell's `teardown`;
+   * `unwatched`: while no celld listened, so that its totals are lost and told as 0, and `closedAt`
+   * is when that was found out.
+   */
+  readonly reason: "closed" | "expired" | "teardown" | "unwatched";
 }
 
 /** Decisions were lost between kernel and log; how many is known. */

@@ -11,7 +11,11 @@ import type {
   CellStartedData,
   CellStopRequestedData,
   CommandCompletedData,
+  ExecEndedData,
+  ExecStartedData,
   FormationData,
+  FormationScaledData,
+  FormationWishData,
 } from "../catalogue.ts";
 import { COUNT, ID, objectOf, oneOf, optional, TEXT, TIME } from "./define.ts";
 
@@ -37,7 +41,17 @@ export const COMMAND_COMPLETED = objectOf<CommandCompletedData>("The workload en
   ...IDENTITY,
   exitCode: optional({ type: "integer", minimum: 0, maximum: 255 }),
   reason: optional(
-    oneOf("exited", "signaled", "timeout", "oom", "pids", "stopped", "execFailed", "lost"),
+    oneOf(
+      "exited",
+      "signaled",
+      "timeout",
+      "oom",
+      "pids",
+      "stopped",
+      "stalled",
+      "execFailed",
+      "lost",
+    ),
   ),
   signal: optional({ type: "string", pattern: "^SIG[A-Z0-9+]+$" }),
   durationMs: optional({ type: "number", minimum: 0 }),
@@ -81,4 +95,34 @@ export const FORMATION = objectOf<FormationData>("A formation changed its phase.
   formationName: optional(ID),
   cellIds: optional({ type: "array", items: ID }),
   reason: optional(TEXT),
+});
+
+const WISH = { formationId: ID, formationName: ID, reason: optional(TEXT) };
+
+/** {@link FormationWishData} */
+export const FORMATION_WISH = objectOf<FormationWishData>("A formation is to end.", WISH);
+
+/** {@link FormationScaledData} */
+export const FORMATION_SCALED = objectOf<FormationScaledData>(
+  "A member of a formation is to have another number of cells.",
+  { ...WISH, member: ID, replicas: COUNT },
+);
+
+/** {@link ExecStartedData} */
+export const EXEC_STARTED = objectOf<ExecStartedData>("A command is run in a running cell.", {
+  ...IDENTITY,
+  execId: ID,
+  argv: { type: "array", items: { type: "string" } },
+  requestedBy: TEXT,
+});
+
+/** {@link ExecEndedData} */
+export const EXEC_ENDED = objectOf<ExecEndedData>("A command in a cell ended.", {
+  ...IDENTITY,
+  execId: ID,
+  reason: oneOf("exited", "signaled", "execFailed", "clientGone", "timeout", "failed", "lost"),
+  exitCode: optional({ type: "integer", minimum: 0, maximum: 255 }),
+  signal: optional({ type: "string", pattern: "^SIG[A-Z0-9+]+$" }),
+  detail: optional(TEXT),
+  durationMs: { type: "number", minimum: 0 },
 });

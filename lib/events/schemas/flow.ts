@@ -60,7 +60,7 @@ export const FLOW_CLOSED = objectOf<FlowClosedData>("A connection ended.", {
   bytesIn: COUNT,
   openedAt: optional(TIME),
   closedAt: TIME,
-  reason: oneOf("closed", "expired", "teardown"),
+  reason: oneOf("closed", "expired", "teardown", "unwatched"),
 });
 
 /** {@link FlowGapData} */

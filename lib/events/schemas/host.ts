@@ -8,8 +8,9 @@ import type {
   HostStartedData,
   HostStoppedData,
   HostWorkerRestartedData,
+  LogGapData,
 } from "../catalogue.ts";
-import { COUNT, ID, objectOf, TEXT } from "./define.ts";
+import { COUNT, ID, objectOf, oneOf, TEXT, TIME } from "./define.ts";
 
 const CELLS = { type: "array", items: ID } as const;
 
@@ -32,6 +33,14 @@ export const HOST_WORKER_RESTARTED = objectOf<HostWorkerRestartedData>(
   "A worker thread died and was started again.",
   { host: ID, worker: ID, restarts: COUNT, detail: TEXT },
 );
+
+/** {@link LogGapData} */
+export const LOG_GAP = objectOf<LogGapData>("Events are missing at this place of the log.", {
+  lost: COUNT,
+  from: TIME,
+  to: TIME,
+  cause: oneOf("spool_full", "spool_damaged", "event_too_large"),
+});
 
 /** {@link HostRecoveredData} */
 export const HOST_RECOVERED = objectOf<HostRecoveredData>(

@@ -5,9 +5,12 @@
  */
 import { EVENT_TYPES, type EventType, isEventType } from "../catalogue.ts";
 import { type JsonSchema, validateSchema } from "../schema.ts";
+import * as agent from "./agent.ts";
 import * as cell from "./cell.ts";
 import * as flow from "./flow.ts";
 import * as host from "./host.ts";
+import * as recovery from "./recovery.ts";
+import { UDP_BACKEND, UDP_FLOW_CLOSED, UDP_REMOVED, UDP_SET } from "./udp.ts";
 
 /** The schema of each type's data. */
 export const EVENT_DATA_SCHEMAS: Readonly<Record<EventType, JsonSchema>> = {
@@ -26,9 +29,33 @@ export const EVENT_DATA_SCHEMAS: Readonly<Record<EventType, JsonSchema>> = {
   [EVENT_TYPES.cellRefused]: cell.CELL_REFUSED,
   [EVENT_TYPES.cellRequested]: cell.CELL_REQUESTED,
   [EVENT_TYPES.cellStopRequested]: cell.CELL_STOP_REQUESTED,
+  [EVENT_TYPES.formationCancelRequested]: cell.FORMATION_WISH,
+  [EVENT_TYPES.formationScaled]: cell.FORMATION_SCALED,
+  [EVENT_TYPES.execStarted]: cell.EXEC_STARTED,
+  [EVENT_TYPES.execEnded]: cell.EXEC_ENDED,
   [EVENT_TYPES.flowClosed]: flow.FLOW_CLOSED,
   [EVENT_TYPES.flowGap]: flow.FLOW_GAP,
   [EVENT_TYPES.flowCounters]: flow.FLOW_COUNTERS,
+  [EVENT_TYPES.recoverySpawned]: recovery.RECOVERY_SPAWNED,
+  [EVENT_TYPES.recoveryReaped]: recovery.RECOVERY_REAPED,
+  [EVENT_TYPES.recoveryKilled]: recovery.RECOVERY_KILLED,
+  [EVENT_TYPES.recoveryRefused]: recovery.RECOVERY_REFUSED,
+  [EVENT_TYPES.recoveryEscalated]: recovery.RECOVERY_ESCALATED,
+  [EVENT_TYPES.recoveryGaveUp]: recovery.RECOVERY_GAVE_UP,
+  [EVENT_TYPES.recoverySucceeded]: recovery.RECOVERY_SUCCEEDED,
+  [EVENT_TYPES.agentSeen]: agent.AGENT,
+  [EVENT_TYPES.agentStalled]: agent.AGENT,
+  [EVENT_TYPES.agentResumed]: agent.AGENT,
+  [EVENT_TYPES.agentCritical]: agent.AGENT,
+  [EVENT_TYPES.agentStatus]: agent.AGENT,
+  [EVENT_TYPES.agentConflict]: agent.AGENT_CONFLICT,
+  [EVENT_TYPES.agentGone]: agent.AGENT,
+  [EVENT_TYPES.agentMissing]: agent.AGENT_MISSING,
+  [EVENT_TYPES.logGap]: host.LOG_GAP,
+  [EVENT_TYPES.udpSet]: UDP_SET,
+  [EVENT_TYPES.udpRemoved]: UDP_REMOVED,
+  [EVENT_TYPES.udpBackend]: UDP_BACKEND,
+  [EVENT_TYPES.udpFlowClosed]: UDP_FLOW_CLOSED,
   [EVENT_TYPES.hostStarted]: host.HOST_STARTED,
   [EVENT_TYPES.hostStopped]: host.HOST_STOPPED,
   [EVENT_TYPES.hostWorkerRestarted]: host.HOST_WORKER_RESTARTED,
