@@ -32,7 +32,6 @@ import {
   LogAwayError,
   type Recorded,
 } from "./jetstream_status.ts";
-import { STREAM_NAME } from "./jetstream_stream.ts";
 import {
   checkLimit,
   checkSince,
@@ -146,7 +145,7 @@ export class JetStreamEventLog implements PrunableEventLog {
       const { firstSeq, lastSeq } = await streamEnds(session);
       const keepFrom = Math.min(seq, lastSeq);
       if (keepFrom <= firstSeq) return 0;
-      const { purged } = await session.jsm.streams.purge(STREAM_NAME, { seq: keepFrom });
+      const { purged } = await session.jsm.streams.purge(session.stream, { seq: keepFrom });
       return purged;
     });
   }

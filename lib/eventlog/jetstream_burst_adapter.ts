@@ -26,7 +26,7 @@ export async function sendItems(
   let failure: Failure | undefined;
   for (const [index, outcome] of outcomes.entries()) {
     const item = items[index];
-    const judged = judgeOutcome(item, outcome);
+    const judged = judgeOutcome(item, outcome, session.stream);
     if ("reason" in judged) {
       failure ??= judged;
     } else {

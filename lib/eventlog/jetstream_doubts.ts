@@ -17,16 +17,25 @@ export class Doubts {
   /** The last number acknowledged when the event was first sent. */
   readonly #sentAfter = new Map<string, number>();
   readonly #found = new Map<string, number>();
+  /** Those that nobody will send again unless they are asked to. */
+  readonly #abandoned = new Set<string>();
   #isSuspect = false;
 
   /** An event is about to be sent; `lastSeq` is the last number acknowledged. */
   send(id: string, lastSeq: number): void {
+    this.#abandoned.delete(id);
     if (!this.#sentAfter.has(id)) this.#sentAfter.set(id, lastSeq);
   }
 
   /** An event was answered for, or will never be sent again. */
   clear(id: string): void {
     this.#sentAfter.delete(id);
+    this.#abandoned.delete(id);
+  }
+
+  /** An event was given up. It is looked for once more: whoever sends it again is to know. */
+  abandon(id: string): void {
+    if (this.#sentAfter.has(id)) this.#abandoned.add(id);
   }
 
   /** Something went wrong: before anything is sent again, the stream must be asked. */
@@ -58,6 +67,8 @@ export class Doubts {
       this.#found.set(id, seq);
       this.#sentAfter.delete(id);
     }
+    for (const id of this.#abandoned) this.#sentAfter.delete(id);
+    this.#abandoned.clear();
     this.#isSuspect = false;
   }
 

@@ -11,7 +11,7 @@ import type { JetStreamLink, Session } from "./jetstream_link_adapter.ts";
 import { pause } from "./jetstream_link_adapter.ts";
 import { type RawEntry, ReaderLostError, StreamReader } from "./jetstream_reader_adapter.ts";
 import { LogAwayError } from "./jetstream_status.ts";
-import { backoffMs, STREAM_NAME } from "./jetstream_stream.ts";
+import { backoffMs } from "./jetstream_stream.ts";
 import { CursorExpiredError, type LogEntry } from "./log.ts";
 
 /** How long reading waits for the rest of what the stream said that it has. */
@@ -38,8 +38,8 @@ export interface StreamEnds {
 }
 
 /** Asks the stream for its ends. */
-export async function streamEnds({ jsm }: Session): Promise<StreamEnds> {
-  const { state } = await jsm.streams.info(STREAM_NAME);
+export async function streamEnds({ jsm, stream }: Session): Promise<StreamEnds> {
+  const { state } = await jsm.streams.info(stream);
   const firstSeq = state.messages === 0 ? state.last_seq + 1 : state.first_seq;
   return { firstSeq, lastSeq: state.last_seq };
 }
@@ -105,8 +105,8 @@ async function eachUntil(
 }
 
 /** Nothing comes any more: right only where somebody deleted the last messages. */
-async function checkDeleted({ jsm }: Session, seq: number): Promise<void> {
-  const message = await jsm.streams.getMessage(STREAM_NAME, { seq });
+async function checkDeleted({ jsm, stream }: Session, seq: number): Promise<void> {
+  const message = await jsm.streams.getMessage(stream, { seq });
   if (message !== null) throw new ReaderLostError("a copy of the stream lags behind");
 }
 

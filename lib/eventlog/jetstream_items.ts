@@ -111,9 +111,10 @@ function gapItem(id: string, source: string, data: LogGapData): Item {
 export function judgeOutcome(
   item: Item,
   outcome: BurstOutcome,
+  stream?: string,
 ): Failure | { readonly seq: number; readonly duplicate: boolean } {
   if ("failure" in outcome) return { item, code: 0, reason: outcome.failure };
-  const answer = parsePublishAnswer(outcome.answer);
+  const answer = parsePublishAnswer(outcome.answer, stream);
   if (answer.kind === "stored") return { seq: answer.seq, duplicate: answer.duplicate };
   return { item, code: answer.code, reason: answer.reason };
 }

@@ -22,6 +22,7 @@ import {
   type StreamConfig,
 } from "@nats-io/jetstream";
 import { Bell } from "./follow_shell.ts";
+import { guardSockets } from "./jetstream_guard_adapter.ts";
 import { LogAwayError } from "./jetstream_status.ts";
 import {
   backoffMs,
@@ -58,8 +59,10 @@ export interface JetStreamCredentials {
 
 /** How to reach the broker. */
 export interface LinkOptions {
-  /** See {@link JetStreamCredentials}. */
-  readonly credentials?: JetStreamCredentials;
+  /** See {@link JetStreamCredentials}. A function is asked for each connection, and may throw. */
+  readonly credentials?: JetStreamCredentials | (() => JetStreamCredentials);
+  /** The stream's name. Default `CELLOS_EVENTS`. */
+  readonly stream?: string;
   /** Copies of a stream that is made. Default: 3 in a cluster, else 1. */
   readonly replicas?: number;
   /** How long the broker may take to answer, milliseconds. Default 2000. */
@@ -83,6 +86,8 @@ export interface Session {
   readonly nc: NatsConnection;
   /** Manages streams and consumers. */
   readonly jsm: JetStreamManager;
+  /** The stream's name. */
+  readonly stream: string;
   /** Aborted when the connection is over. */
   readonly over: AbortSignal;
   /** Largest message that the broker takes, headers included. */
@@ -102,6 +107,7 @@ export class JetStreamLink {
   readonly #options: LinkOptions;
   readonly #closing = new AbortController();
   readonly #running: Promise<void>;
+  readonly #unguard: () => void;
   #session: Session | undefined;
   #nc: NatsConnection | undefined;
   #over = new AbortController();
@@ -114,7 +120,9 @@ export class JetStreamLink {
     this.#servers = parseServers(url);
     this.#known = [...this.#servers.servers];
     this.#options = options;
-    if (this.#isTls) globalThis.addEventListener("error", this.#onAlert);
+    this.#unguard = guardSockets((error) => {
+      if (this.#mayBeTls) this.#fail(error);
+    });
     this.#running = this.#run();
   }
 
@@ -169,24 +177,14 @@ export class JetStreamLink {
     this.changed.silence();
     this.#end();
     await this.#running;
-    globalThis.removeEventListener("error", this.#onAlert);
+    this.#unguard();
   }
 
-  get #isTls(): boolean {
-    return this.#servers.tls || this.#options.credentials?.tls !== undefined;
+  get #mayBeTls(): boolean {
+    const { credentials } = this.#options;
+    // With files that are read each time, an alert may be ours whatever they say now.
+    return this.#servers.tls || typeof credentials === "function" || credentials?.tls !== undefined;
   }
-
-  /**
-   * A server that does not take our certificate says so after the handshake, and Deno throws that
-   * alert out of a callback of its own, past every listener of the socket: it would end the process.
-   * The connection itself is over then, which is all that it means.
-   */
-  readonly #onAlert = (event: ErrorEvent): void => {
-    const { message } = (event.error ?? {}) as { message?: unknown };
-    if (typeof message !== "string" || !message.startsWith("received fatal alert")) return;
-    event.preventDefault();
-    this.#fail(event.error);
-  };
 
   /** Ends the session for everyone at once: closing takes the client a while, and asks would hang. */
   #end(): void {
@@ -250,25 +248,27 @@ export class JetStreamLink {
     const jsm = await jetstreamManager(nc, { checkAPI: false, timeout: this.answerTimeoutMs });
     const isClustered = nc.info?.cluster !== undefined;
     const replicas = this.#options.replicas ?? (isClustered ? REPLICAS_MAX : 1);
-    const found = await this.#ensureStream(jsm, replicas, over);
-    const drift = streamDrift(found, wantedStream(replicas));
+    const stream = this.#options.stream ?? STREAM_NAME;
+    const found = await this.#ensureStream(jsm, wantedStream(replicas, stream), over);
+    const drift = streamDrift(found, wantedStream(replicas, stream));
     const sizes = [nc.info?.max_payload ?? 0, found.max_msg_size ?? 0].filter((size) => size > 0);
     const payloadBytesMax = Math.min(...sizes);
     const duplicateWindowMs = found.duplicate_window / 1e6;
-    return { nc, jsm, over, payloadBytesMax, duplicateWindowMs, drift };
+    return { nc, jsm, stream, over, payloadBytesMax, duplicateWindowMs, drift };
   }
 
   /** Finds the stream or makes it; as long as the connection lives, a broker that wakes up is waited for. */
   async #ensureStream(
     jsm: JetStreamManager,
-    wanted: number,
+    wanted: StreamShape,
     over: AbortSignal,
   ): Promise<StreamShape> {
     const startMs = performance.now();
-    let replicas = wanted;
+    let replicas = wanted.num_replicas;
     for (let failures = 0;; failures++) {
       try {
-        return await findStream(jsm) ?? await addStream(jsm, replicas);
+        return await findStream(jsm, wanted.name) ??
+          await addStream(jsm, { ...wanted, num_replicas: replicas });
       } catch (error) {
         if (over.aborted || this.#closing.signal.aborted) throw error;
         const { code } = error as { code?: number };
@@ -306,7 +306,8 @@ export class JetStreamLink {
   }
 
   #connectOptions(server: string): ConnectionOptions {
-    const { credentials = {} } = this.#options;
+    const given = this.#options.credentials;
+    const credentials = typeof given === "function" ? given() : given ?? {};
     const user = credentials.user ?? this.#servers.user;
     const pass = credentials.password ?? this.#servers.password;
     const token = credentials.token ?? this.#servers.token;
@@ -323,7 +324,9 @@ export class JetStreamLink {
       ...(user === undefined ? {} : { user }),
       ...(pass === undefined ? {} : { pass }),
       ...(token === undefined ? {} : { token }),
-      ...(this.#isTls ? { tls: { ...credentials.tls } } : {}),
+      ...(this.#servers.tls || credentials.tls !== undefined
+        ? { tls: { ...credentials.tls } }
+        : {}),
     };
   }
 }
@@ -339,9 +342,12 @@ function authenticatorOf(credentials: JetStreamCredentials): Partial<ConnectionO
   return {};
 }
 
-async function findStream(jsm: JetStreamManager): Promise<StreamShape | undefined> {
+async function findStream(
+  jsm: JetStreamManager,
+  name: string,
+): Promise<StreamShape | undefined> {
   try {
-    return (await jsm.streams.info(STREAM_NAME)).config as StreamShape;
+    return (await jsm.streams.info(name)).config as StreamShape;
   } catch (error) {
     if ((error as { code?: number }).code === STREAM_NOT_FOUND_CODE) return undefined;
     throw error;
@@ -350,8 +356,8 @@ async function findStream(jsm: JetStreamManager): Promise<StreamShape | undefine
 
 const STREAM_NOT_FOUND_CODE = 10_059;
 
-async function addStream(jsm: JetStreamManager, replicas: number): Promise<StreamShape> {
-  const config = wantedStream(replicas) as unknown as Partial<StreamConfig> & { name: string };
+async function addStream(jsm: JetStreamManager, wanted: StreamShape): Promise<StreamShape> {
+  const config = wanted as unknown as Partial<StreamConfig> & { name: string };
   return (await jsm.streams.add(config)).config as StreamShape;
 }
 

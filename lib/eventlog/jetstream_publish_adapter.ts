@@ -116,15 +116,15 @@ export class Publisher {
   behind(): Behind {
     const { link } = this.#port;
     const isFailing = this.#failures > 0;
-    const lastError = isFailing
-      ? link.lastError ?? this.#error
-      : link.session
-      ? undefined
-      : link.lastError;
+    const error = isFailing ? link.lastError ?? this.#error : link.lastError;
+    const lastError = isFailing || link.session === undefined ? error : undefined;
     return {
       spooled: this.#spool?.events ?? 0,
+      spooledBytes: this.#spool?.usedBytes ?? 0,
+      spoolCapacityBytes: this.#spool?.capacityBytes ?? 0,
       lost: this.#spool?.lost ?? 0,
       connected: link.session !== undefined && !isFailing,
+      isRefused: link.isRefused,
       ...(lastError === undefined ? {} : { lastError }),
     };
   }
@@ -210,7 +210,7 @@ export class Publisher {
   }
 
   #waitMs(): number | undefined {
-    const times = this.#queue.filter(({ isRecord }) => !isRecord).map((call) => call.deadlineMs);
+    const times = this.#queue.filter((call) => !call.isRecord).map((call) => call.deadlineMs);
     if (this.#session === this.#port.link.session && this.#hasWork) times.push(this.#nextAttemptMs);
     if (times.length === 0) return undefined;
     return Math.max(1, Math.min(...times) - performance.now());
@@ -259,12 +259,12 @@ export class Publisher {
     for (const call of calls) {
       const missing = call.items.filter(({ seq }) => seq === undefined);
       let kept = 0;
-      // A call of which the broker may have a part is completed later, so that it stays whole.
-      if (call.isAttempted && this.#spool !== undefined) {
+      // Begun, it is completed later, to be whole. In doubt, it is not: it was told as failed.
+      if (missing.length < call.items.length && this.#spool !== undefined) {
         kept = await this.#spool.append(missing.map(({ body }) => body))
           .then((spooled) => spooled.kept, () => 0);
       }
-      for (const { id } of missing.slice(kept)) this.#doubts.clear(id);
+      for (const { id } of missing.slice(kept)) this.#doubts.abandon(id);
       const reason = this.behind().lastError ?? "it did not answer in time";
       call.reject(new LogAwayError("append", `the broker is away (${reason})`, call.isAttempted));
     }

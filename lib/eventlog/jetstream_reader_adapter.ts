@@ -13,7 +13,7 @@ import { createInbox, type Msg, type Subscription } from "@nats-io/transport-nod
 import type { AckPolicy, ConsumerConfig, DeliverPolicy } from "@nats-io/jetstream";
 import { Bell } from "./follow_shell.ts";
 import type { Session } from "./jetstream_link_adapter.ts";
-import { parseAckSubject, STREAM_NAME } from "./jetstream_stream.ts";
+import { parseAckSubject } from "./jetstream_stream.ts";
 
 /** Messages and bytes that one request asks for. */
 const BATCH_MESSAGES = 1000;
@@ -84,7 +84,7 @@ export class StreamReader {
         deliver_policy: "by_start_time" as DeliverPolicy,
         opt_start_time: new Date(start.sinceMs).toISOString(),
       };
-    const { name } = await session.jsm.consumers.add(STREAM_NAME, {
+    const { name } = await session.jsm.consumers.add(session.stream, {
       ...from,
       ack_policy: "none" as AckPolicy,
       inactive_threshold: INACTIVE_MS * NANOS_PER_MS,
@@ -121,7 +121,7 @@ export class StreamReader {
     this.#subscription.unsubscribe();
     this.#lose("closed");
     if (this.#session.over.aborted) return;
-    this.#session.jsm.consumers.delete(STREAM_NAME, this.#name).catch(() => {
+    this.#session.jsm.consumers.delete(this.#session.stream, this.#name).catch(() => {
       // Gone already, or the broker is: then it will be forgotten.
     });
   }
@@ -136,7 +136,7 @@ export class StreamReader {
       expires: REQUEST_EXPIRES_MS * NANOS_PER_MS,
       idle_heartbeat: HEARTBEAT_MS * NANOS_PER_MS,
     };
-    const subject = `$JS.API.CONSUMER.MSG.NEXT.${STREAM_NAME}.${this.#name}`;
+    const subject = `$JS.API.CONSUMER.MSG.NEXT.${this.#session.stream}.${this.#name}`;
     try {
       this.#session.nc.publish(subject, JSON.stringify(request), { reply: this.#inbox });
     } catch (error) {

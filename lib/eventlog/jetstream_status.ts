@@ -3,15 +3,24 @@
  *
  * @module
  */
+import { EVENT_TYPES } from "#lib/events/mod.ts";
+
+export type { LogGapData } from "#lib/events/mod.ts";
 
 /** How the log stands to its broker. */
 export interface Behind {
   /** Events that wait on this host's disk for the broker. */
   readonly spooled: number;
+  /** Bytes that they take there. */
+  readonly spooledBytes: number;
+  /** Bytes that there are; 0 where there is no spool. */
+  readonly spoolCapacityBytes: number;
   /** Events that did not fit there, until a gap event in the log tells of them. */
   readonly lost: number;
   /** Whether events reach the stream. */
   readonly connected: boolean;
+  /** Whether the last attempt failed by our credentials. */
+  readonly isRefused: boolean;
   /** What went wrong last; absent while nothing is wrong. */
   readonly lastError?: string;
 }
@@ -54,16 +63,4 @@ export class LogAwayError extends Error {
 }
 
 /** Type of the event that tells how many events never reached the log. */
-export const LOG_GAP_TYPE = "dev.celld.events.log.v1.gap";
-
-/** Its data. */
-export interface LogGapData {
-  /** Events that are missing at this place. */
-  readonly lost: number;
-  /** When the first of them came, RFC 3339. */
-  readonly from: string;
-  /** When the last of them came. */
-  readonly to: string;
-  /** `spool_full`, `spool_damaged`, or `event_too_large` for the broker. */
-  readonly cause: string;
-}
+export const LOG_GAP_TYPE: typeof EVENT_TYPES.logGap = EVENT_TYPES.logGap;

@@ -52,9 +52,9 @@ export interface StreamShape {
 }
 
 /** The stream as celld makes it. */
-export function wantedStream(replicas: number): StreamShape {
+export function wantedStream(replicas: number, name: string = STREAM_NAME): StreamShape {
   return {
-    name: STREAM_NAME,
+    name,
     subjects: [STREAM_SUBJECTS],
     storage: "file",
     retention: "limits",
@@ -122,15 +122,15 @@ export type PublishAnswer =
   | { readonly kind: "stored"; readonly seq: number; readonly duplicate: boolean }
   | { readonly kind: "refused"; readonly code: number; readonly reason: string };
 
-/** Reads the answer to a publication. Never throws. */
-export function parsePublishAnswer(text: string): PublishAnswer {
+/** Reads the answer of a stream to a publication. Never throws. */
+export function parsePublishAnswer(text: string, wanted: string = STREAM_NAME): PublishAnswer {
   try {
     const { stream, seq, duplicate, error } = JSON.parse(text);
     if (error !== undefined && error !== null) {
       const reason = String(error.description ?? "no reason given");
       return { kind: "refused", code: Number(error.err_code ?? error.code), reason };
     }
-    if (stream === STREAM_NAME && Number.isSafeInteger(seq) && seq > 0) {
+    if (stream === wanted && Number.isSafeInteger(seq) && seq > 0) {
       return { kind: "stored", seq, duplicate: duplicate === true };
     }
     return { kind: "refused", code: 0, reason: `stored elsewhere: ${text.slice(0, 200)}` };

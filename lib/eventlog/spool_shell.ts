@@ -125,6 +125,11 @@ export class Spool {
     return !this.#fits(8 * FRAME_ALIGN_BYTES);
   }
 
+  /** Bytes of the ring. */
+  get capacityBytes(): number {
+    return this.#head.capacityBytes;
+  }
+
   /** Bytes of the ring that are taken. */
   get usedBytes(): number {
     return this.#position - this.#head.position;

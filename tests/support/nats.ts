@@ -43,6 +43,8 @@ export interface NatsOptions {
   readonly cluster?: { readonly port: number; readonly routes: readonly number[] };
   /** Name in the cluster. */
   readonly name?: string;
+  /** Starts the program elsewhere, as in a namespace; its log tells then when it listens. */
+  readonly spawn?: (program: string, options: Deno.CommandOptions) => Deno.ChildProcess;
 }
 
 /** One server, which can be killed and started again with the same port and storage. */
@@ -51,12 +53,14 @@ export class NatsServer {
   readonly folder: string;
   /** Its port on 127.0.0.1. */
   readonly port: number;
+  readonly #spawn: NatsOptions["spawn"];
   #child: Deno.ChildProcess | undefined;
 
   /** Use {@link startNats}. */
-  constructor(folder: string, port: number) {
+  constructor(folder: string, port: number, spawn?: NatsOptions["spawn"]) {
     this.folder = folder;
     this.port = port;
+    this.#spawn = spawn;
   }
 
   /** Where clients find it. */
@@ -66,17 +70,22 @@ export class NatsServer {
 
   /** Starts it and waits until it listens. */
   async start(): Promise<void> {
-    const child = new Deno.Command(PROGRAM!, {
+    const startsBefore = this.#starts();
+    const options: Deno.CommandOptions = {
       args: ["-c", `${this.folder}/nats.conf`],
       stdin: "null",
       stdout: "null",
       stderr: "null",
-    }).spawn();
+    };
+    const child = this.#spawn?.(PROGRAM!, options) ?? new Deno.Command(PROGRAM!, options).spawn();
     this.#child = child;
     let isOver = false;
     child.status.then(() => isOver = true);
     for (let attempt = 0; attempt < 500 && !isOver; attempt++) {
-      if (await answers(this.port)) return;
+      const isThere = this.#spawn === undefined
+        ? await answers(this.port)
+        : this.#starts() > startsBefore;
+      if (isThere) return;
       await new Promise((resolve) => setTimeout(resolve, 20));
     }
     await this.kill();
@@ -96,9 +105,14 @@ export class NatsServer {
     await child.status;
   }
 
-  /** Stops or continues it, as a machine that hangs. */
+  /** Stops or continues it, as a machine that hangs; stopped, it does nothing more when this returns. */
   signal(signal: "SIGSTOP" | "SIGCONT"): void {
-    this.#child?.kill(signal);
+    const child = this.#child!;
+    child.kill(signal);
+    // A thread on another processor goes on until it notices.
+    for (let look = 0; signal === "SIGSTOP" && look < 100_000; look++) {
+      if (isStopped(child.pid)) return;
+    }
   }
 
   /** What it logged, for messages of failed tests. */
@@ -109,6 +123,10 @@ export class NatsServer {
       // Not even its log was made.
       return "nothing logged";
     }
+  }
+
+  #starts(): number {
+    return this.log().split("Server is ready").length;
   }
 
   /** Kills it and removes its folder. */
@@ -137,7 +155,7 @@ export async function startNats(options: NatsOptions = {}): Promise<NatsServer> 
 
 function makeServer(options: NatsOptions): NatsServer {
   const folder = Deno.makeTempDirSync({ prefix: "celld-nats-" });
-  const server = new NatsServer(folder, freePort());
+  const server = new NatsServer(folder, freePort(), options.spawn);
   const { cluster } = options;
   const lines = [
     `listen: "127.0.0.1:${server.port}"`,
@@ -173,10 +191,15 @@ export class NatsCluster {
 }
 
 /** Starts a cluster of so many nodes. */
-export async function startNatsCluster(size: number): Promise<NatsCluster> {
+export async function startNatsCluster(
+  size: number,
+  place: Pick<NatsOptions, "spawn"> = {},
+): Promise<NatsCluster> {
   const routes = Array.from({ length: size }, freePort);
   const nodes = await Promise.all(
-    routes.map((port, index) => startNats({ name: `node-${index}`, cluster: { port, routes } })),
+    routes.map((port, index) =>
+      startNats({ ...place, name: `node-${index}`, cluster: { port, routes } })
+    ),
   );
   return new NatsCluster(nodes);
 }
@@ -238,6 +261,14 @@ async function answers(port: number): Promise<boolean> {
     // Not yet.
     return false;
   }
+}
+
+/** Whether every thread of a process is stopped. */
+function isStopped(pid: number): boolean {
+  return Array.from(Deno.readDirSync(`/proc/${pid}/task`)).every(({ name }) => {
+    const stat = Deno.readTextFileSync(`/proc/${pid}/task/${name}/stat`);
+    return stat.slice(stat.lastIndexOf(")") + 2).startsWith("T");
+  });
 }
 
 function isFile(path: string): boolean {

@@ -179,7 +179,14 @@ natsTest(
       assertEquals([log.behind().spooled, log.behind().connected], [3, false]);
       await server.start();
       await until("the spool is empty", () => log.behind().spooled === 0);
-      assertEquals(log.behind(), { spooled: 0, lost: 0, connected: true });
+      assertEquals(log.behind(), {
+        spooled: 0,
+        spooledBytes: 0,
+        spoolCapacityBytes: 64 * 1024,
+        lost: 0,
+        connected: true,
+        isRefused: false,
+      });
       assertEquals(await log.append([someEvent("later")]), [4]);
       assertEquals((await log.read()).map(({ event }) => event.id), [
         "fact0",
@@ -336,3 +343,51 @@ natsTest(
     await log.close();
   },
 );
+
+natsTest(
+  "jetstream log: an append that the broker did not confirm is not kept for later, also with a spool",
+  () =>
+    withFolder(async (folder) => {
+      await using server = await startNats();
+      const log = await openJetStreamLog(server.url, {
+        answerTimeoutMs: 200,
+        appendTimeoutMs: 500,
+        spoolPath: `${folder}/spool`,
+        spoolBytes: 64 * 1024,
+      });
+      await log.append([someEvent("a")]);
+      server.signal("SIGSTOP");
+      const error = await assertRejects(() => log.append([someEvent("b")]), LogAwayError);
+      assertEquals([error.isUnconfirmed, log.behind().spooled], [true, 0]);
+      assertEquals((await log.record([someEvent("void")])).spooled, 1);
+      server.signal("SIGCONT");
+      await until("the log has caught up", () => log.behind().connected);
+      await until("the spool is empty", () => log.behind().spooled === 0);
+      const ids = (await readAll(log)).map(({ event }) => event.id);
+      assertEquals(ids.filter((id) => id !== "b"), ["a", "void"]);
+      // Asked for again it is there once, also where the first time has come through.
+      await log.append([someEvent("b")]);
+      const after = (await readAll(log)).map(({ event }) => event.id);
+      assertEquals(after.filter((id) => id === "b").length, 1);
+      await log.close();
+    }),
+);
+
+natsTest("jetstream log: a stream of another name is the log, and the only one", async () => {
+  await using server = await startNats();
+  const log = await openJetStreamLog(server.url, { stream: "OTHER" });
+  assertEquals(await log.append(someEvents("e", 3)), [1, 2, 3]);
+  const followed: string[] = [];
+  for await (const { event } of log.subscribe()) {
+    followed.push(event.id);
+    if (followed.length === 3) break;
+  }
+  assertEquals(followed, ["e0", "e1", "e2"]);
+  assertEquals([await log.dropBefore(3), await log.firstSeq(), log.drift()], [2, 3, []]);
+  await log.close();
+  const streams = await withClient(server.url, async (nc) => {
+    const manager = await jetstreamManager(nc);
+    return (await manager.streams.names().next()).slice();
+  });
+  assertEquals(streams, ["OTHER"]);
+});

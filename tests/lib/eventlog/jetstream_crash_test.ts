@@ -67,7 +67,7 @@ natsTest(
   "jetstream log: each of three nodes killed in turn loses and doubles nothing",
   () =>
     withFolder(async (folder) => {
-      const rounds = campaign(3, 21);
+      const rounds = campaign(1, 21);
       const seed = campaignSeed();
       const random = new Prng(seed);
       await using cluster = await startNatsCluster(3);
@@ -87,7 +87,7 @@ natsTest(
       let longestMs = 0;
       for (let round = 0; round < rounds; round++) {
         await pause(100 + random.below(300));
-        const node = cluster.nodes[round % cluster.nodes.length];
+        const node = cluster.nodes[(seed + round) % cluster.nodes.length];
         await node.kill();
         const killedMs = performance.now();
         // Two of three nodes go on: appends are acknowledged while the third is away.

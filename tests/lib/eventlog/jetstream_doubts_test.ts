@@ -41,3 +41,20 @@ Deno.test("Doubts: what was found has its number, the rest is to be sent, and as
   doubts.suspect();
   assertEquals([doubts.isSuspect, doubts.ids], [true, new Set(["a", "c"])]);
 });
+
+Deno.test("Doubts: what was given up is looked for once more, and known when it is sent again", () => {
+  const doubts = new Doubts();
+  for (const id of ["a", "b", "c"]) doubts.send(id, 4);
+  for (const id of ["a", "b", "never sent"]) doubts.abandon(id);
+  doubts.suspect();
+  assertEquals(doubts.ids, new Set(["a", "b", "c"]));
+  doubts.settle(new Map([["a", 6]]));
+  assertEquals([doubts.seqOf("a"), doubts.seqOf("b")], [6, undefined]);
+  doubts.suspect();
+  assertEquals(doubts.ids, new Set(["c"]));
+  doubts.abandon("c");
+  doubts.send("c", 9);
+  doubts.settle(new Map());
+  doubts.suspect();
+  assertEquals(doubts.ids, new Set(["c"]));
+});
