@@ -111,13 +111,16 @@ function isStage(stage: unknown): stage is CellRecordStage {
 /** What `/proc/<pid>/stat` says of a process; `undefined` where it cannot be read. */
 export function parseProcessStat(
   text: string,
-): { readonly state: string; readonly startTicks: number } | undefined {
+):
+  | { readonly state: string; readonly parentPid: number; readonly startTicks: number }
+  | undefined {
   // The name stands in parentheses and may hold any character.
   const fields = text.slice(text.lastIndexOf(")") + 2).split(" ");
   const startTicks = Number(fields[19]);
+  const parentPid = Number(fields[1]);
   const state = fields[0];
   if (state === undefined || state === "" || !Number.isSafeInteger(startTicks)) return undefined;
-  return { state, startTicks };
+  return { state, parentPid, startTicks };
 }
 
 /** Whether a state of {@link parseProcessStat} is that of one that runs no more. */

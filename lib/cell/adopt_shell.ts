@@ -35,7 +35,8 @@ import type { CellExit } from "./host_protocol.ts";
 import { type CellPaths, endedPaths, type RuntimePaths } from "./paths.ts";
 
 const EXIT_RECORD_BYTES = 16;
-const INIT_ARGUMENT = "celld-init\0";
+/** How the arguments of every init of ours begin, as `/proc/<pid>/cmdline` shows them. */
+export const INIT_ARGUMENT = "celld-init\0";
 /** What is kept of an ended cell, past its record. */
 const KEPT_FILES: ReadonlySet<string> = new Set([
   "record.json",
@@ -187,7 +188,8 @@ function replaceFile(path: string, text: string): void {
   Deno.renameSync(draft, path);
 }
 
-function readIfThere(path: string): string | undefined {
+/** The text of a file; `undefined` where there is none. */
+export function readIfThere(path: string): string | undefined {
   try {
     return Deno.readTextFileSync(path);
   } catch (cause) {

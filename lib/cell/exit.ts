@@ -32,6 +32,8 @@ export interface ExitEvidence {
   readonly timedOut: boolean;
   /** Somebody asked celld to stop it. */
   readonly stopRequested: boolean;
+  /** It was stopped because it had stalled. */
+  readonly stalled?: boolean;
 }
 
 /** An end, classified. */
@@ -81,6 +83,7 @@ export function isSuccess(summary: ExitSummary): boolean {
 
 function classifyExited(code: number, evidence: ExitEvidence): ExitSummary {
   if (evidence.timedOut) return { reason: "timeout", exitCode: EXIT_CODES.timeout };
+  if (evidence.stalled === true) return { reason: "stalled", exitCode: code };
   // Asked to stop, it did so by itself, with a code of its own.
   if (evidence.stopRequested) return { reason: "stopped", exitCode: code };
   // A program that could not fork says so by failing; one that coped has not ended by it.
@@ -98,6 +101,7 @@ function classifySignaled(signal: number, evidence: ExitEvidence): ExitSummary {
     return { reason: "oom", exitCode: EXIT_CODES.outOfMemory, signal };
   }
   const exitCode = 128 + signal;
+  if (evidence.stalled === true) return { reason: "stalled", exitCode, signal };
   if (evidence.stopRequested) return { reason: "stopped", exitCode, signal };
   if (evidence.pidsMaxHits > 0) return { reason: "pids", exitCode, signal };
   return { reason: "signaled", exitCode, signal };
@@ -108,6 +112,7 @@ function classifyLost(evidence: ExitEvidence): ExitSummary {
   const signal = SIGKILL;
   if (evidence.timedOut) return { reason: "timeout", exitCode: EXIT_CODES.timeout, signal };
   if (evidence.oomKills > 0) return { reason: "oom", exitCode: EXIT_CODES.outOfMemory, signal };
+  if (evidence.stalled === true) return { reason: "stalled", exitCode: 128 + signal, signal };
   if (evidence.stopRequested) return { reason: "stopped", exitCode: 128 + signal, signal };
   return { reason: "lost", exitCode: EXIT_CODES.celldFailed };
 }

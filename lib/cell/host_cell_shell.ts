@@ -36,14 +36,17 @@ import type {
   CellCounters,
   CellExit,
   CellOrder,
+  ExecOrder,
   HostSettings,
+  HostStep,
   StepFacts,
   StepOrder,
 } from "./host_protocol.ts";
-import type { HostStep } from "./host_protocol.ts";
 import { chooseLease, leaseUid } from "./lease.ts";
 import { networkIndexMax, type NetworkPlan, planNetwork } from "./network_plan.ts";
 import { cellCgroupPath, type CellPaths, cellPaths, type RuntimePaths } from "./paths.ts";
+import { type ExecNotices, ExecShell } from "./exec_shell.ts";
+import { endAbandonedTrees } from "./exec_tree_shell.ts";
 import { makePolicy, needsNetwork, type Policy } from "./policy.ts";
 import { type ProcessNotices, type ProcessOptions, ProcessShell } from "./process_shell.ts";
 import { cellTable, cellTableName } from "./ruleset.ts";
@@ -83,6 +86,8 @@ export class HostCell {
   #table: NftTable | undefined;
   #process: ProcessShell | undefined;
   #hasLeftovers = false;
+  /** Commands that run in the cell beside its workload, by id. */
+  readonly execs: Map<string, ExecShell> = new Map();
   /** Only of a served cell. */
   #keeper: RecordKeeper | undefined;
   /** Limits that a served cell ran into, read before its cgroup goes. */
@@ -102,6 +107,19 @@ export class HostCell {
   /** The running process, once launched. */
   get process(): ProcessShell | undefined {
     return this.#process;
+  }
+
+  /** Runs a command in the cell. Throws `LaunchError` by step. */
+  exec(order: ExecOrder, notices: ExecNotices): null {
+    const [run, cellInit] = [this.order.spec.run, this.#process?.initPidfd];
+    if (run === undefined || cellInit === undefined || this.#cgroup === undefined) {
+      throw new TypeError("Cannot run a command: the cell does not run");
+    }
+    const { watcher } = this.#context;
+    const [cgroup, uid] = [this.#cgroup, leaseUid(this.#index())];
+    const exec = ExecShell.start({ order, run, cellInit, cgroup, uid, watcher, notices });
+    this.execs.set(order.execId, exec);
+    return null;
   }
 
   /** Does one step. Throws what the kernel or the file system answered. */
@@ -142,6 +160,7 @@ export class HostCell {
     switch (step) {
       case "launch":
         await this.#process?.end(() => this.#cgroup?.kill());
+        this.execs.forEach((exec) => exec.end());
         this.#process = undefined;
         return;
       case "secrets":
@@ -221,6 +240,7 @@ export class HostCell {
     const { acceptsToldBy = "log", hostAddresses = [] } = record.ruleset ?? {};
     this.#table = this.#tableWith(acceptsToldBy, hostAddresses);
     this.#keeper = RecordKeeper.goOn(this.#paths.record, record, init);
+    endAbandonedTrees(cgroup);
     this.#process = ProcessShell.adopt(this.#processOptions(), init.pid, pidfd);
     return this.#adoptedFacts(this.#keeper.record, acceptsToldBy);
   }

@@ -37,6 +37,12 @@ export interface CellNotices {
   exited(exit: CellExit): void;
 }
 
+/** What a command in a cell is told of. */
+export interface ExecClientNotices {
+  output(stream: OutputStream, chunk: Uint8Array<ArrayBuffer>): void;
+  ended(record: CellExit["record"]): void;
+}
+
 interface Pending {
   resolve(answer: unknown): void;
   reject(error: Error): void;
@@ -47,6 +53,7 @@ export class HostClient {
   readonly #worker: Worker;
   readonly #pending = new Map<number, Pending>();
   readonly #cells = new Map<string, CellNotices>();
+  readonly #execs = new Map<string, ExecClientNotices>();
   #nextId = 1;
   #gone: Error | undefined;
 
@@ -99,6 +106,16 @@ export class HostClient {
     this.#cells.delete(cellId);
   }
 
+  /** Hands the notices about a command to `notices`, from before it is asked for to its end. */
+  listenExec(execId: string, notices: ExecClientNotices): void {
+    this.#execs.set(execId, notices);
+  }
+
+  /** Ends {@link HostClient.listenExec}. */
+  forgetExec(execId: string): void {
+    this.#execs.delete(execId);
+  }
+
   /** Ends the worker; cells that are open are left as they are. */
   async stop(): Promise<void> {
     if (!this.#gone) await this.request("stop", null);
@@ -120,6 +137,10 @@ export class HostClient {
         return this.#cells.get(message.cellId)?.output(message.stream, message.chunk);
       case "exited":
         return this.#cells.get(message.cellId)?.exited(message.exit);
+      case "execOutput":
+        return this.#execs.get(message.execId)?.output(message.stream, message.chunk);
+      case "execEnded":
+        return this.#execs.get(message.execId)?.ended(message.record);
     }
   }
 
@@ -133,6 +154,7 @@ export class HostClient {
     this.#gone = error;
     for (const pending of this.#pending.values()) pending.reject(error);
     this.#pending.clear();
+    for (const exec of [...this.#execs.values()]) exec.ended({ kind: "lost" });
     for (const cell of this.#cells.values()) {
       cell.exited({ record: { kind: "lost" }, oomKills: 0, pidsMaxHits: 0, skippedBytes: 0 });
     }

@@ -71,6 +71,24 @@ export interface AdoptedCell extends AdoptableCell {
   readonly acceptsToldBy: "log" | "marks";
 }
 
+/** A command that is to run in a running cell. */
+export interface ExecOrder {
+  readonly cellId: string;
+  /** Unique over all cells. */
+  readonly execId: string;
+  readonly argv: readonly string[];
+  /** Inside the cell's view. Default: the workload's. */
+  readonly workingDirectory?: string;
+  /** Otherwise its stdin is empty. */
+  readonly hasStdin: boolean;
+}
+
+/** Which command in which cell. */
+export interface ExecKey {
+  readonly cellId: string;
+  readonly execId: string;
+}
+
 /** Requests by operation: what is asked, what is answered. */
 export interface HostRequests {
   configure: { asks: HostSettings; answers: null };
@@ -83,6 +101,12 @@ export interface HostRequests {
   kill: { asks: { cellId: string }; answers: null };
   counters: { asks: { cellId: string }; answers: CellCounters };
   consumed: { asks: { cellId: string; stream: OutputStream; bytes: number }; answers: null };
+  /** Answered when the command's init runs. */
+  exec: { asks: ExecOrder; answers: null };
+  /** Answered when the bytes are in the command's pipe, or nobody reads it any more. */
+  execInput: { asks: ExecKey & { bytes: Uint8Array; isLast: boolean }; answers: null };
+  execConsumed: { asks: ExecKey & { stream: OutputStream; bytes: number }; answers: null };
+  execKill: { asks: ExecKey; answers: null };
   close: { asks: { cellId: string }; answers: null };
   stop: { asks: null; answers: null };
 }
@@ -172,4 +196,11 @@ export type HostWorkerMessage =
     readonly stream: OutputStream;
     readonly chunk: Uint8Array<ArrayBuffer>;
   }
-  | { readonly kind: "exited"; readonly cellId: string; readonly exit: CellExit };
+  | { readonly kind: "exited"; readonly cellId: string; readonly exit: CellExit }
+  | {
+    readonly kind: "execOutput";
+    readonly execId: string;
+    readonly stream: OutputStream;
+    readonly chunk: Uint8Array<ArrayBuffer>;
+  }
+  | { readonly kind: "execEnded"; readonly execId: string; readonly record: CellExit["record"] };

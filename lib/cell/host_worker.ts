@@ -10,10 +10,12 @@
  * @module
  */
 import { discoverCgroups, NetlinkError, SyscallError } from "#ffi/mod.ts";
+import type { ExecNotices } from "./exec_shell.ts";
 import { HostCell, type HostContext } from "./host_cell_shell.ts";
 import { HostNetwork } from "./host_network_shell.ts";
 import type {
   CellOrder,
+  ExecOrder,
   HostOperation,
   HostRequestMessage,
   HostRequests,
@@ -110,6 +112,20 @@ class HostWorker {
       this.#cells.get(cellId)?.process?.consumed(stream, bytes);
       return null;
     },
+    exec: (order) => this.#cell(order.cellId).exec(order, this.#execNoticesOf(order)),
+    execInput: async ({ cellId, execId, bytes, isLast }) => {
+      // The command may be gone; so for the others below.
+      await this.#cells.get(cellId)?.execs.get(execId)?.input(bytes, isLast);
+      return null;
+    },
+    execConsumed: ({ cellId, execId, stream, bytes }) => {
+      this.#cells.get(cellId)?.execs.get(execId)?.consumed(stream, bytes);
+      return null;
+    },
+    execKill: ({ cellId, execId }) => {
+      this.#cells.get(cellId)?.execs.get(execId)?.kill();
+      return null;
+    },
     close: ({ cellId }) => {
       this.#cells.delete(cellId);
       return null;
@@ -155,12 +171,26 @@ class HostWorker {
       output: (stream, chunk) =>
         this.#port.postMessage({ kind: "output", cellId, stream, chunk }, [chunk.buffer]),
       exited: (record, skippedBytes) => {
-        const facts = this.#cell(cellId).exitFacts();
+        const cell = this.#cell(cellId);
+        // With the init all have ended: theirs is told before the cell's own.
+        cell.execs.forEach((exec) => exec.end());
+        const facts = cell.exitFacts();
         this.#port.postMessage({
           kind: "exited",
           cellId,
           exit: { record, skippedBytes, ...facts },
         });
+      },
+    };
+  }
+
+  #execNoticesOf({ cellId, execId }: ExecOrder): ExecNotices {
+    return {
+      output: (stream, chunk) =>
+        this.#port.postMessage({ kind: "execOutput", execId, stream, chunk }, [chunk.buffer]),
+      ended: (record) => {
+        this.#cells.get(cellId)?.execs.delete(execId);
+        this.#port.postMessage({ kind: "execEnded", execId, record });
       },
     };
   }

@@ -9,7 +9,7 @@
  * <runtime>/cells/<id>/lock    held by the process that owns the cell (flock)
  * <runtime>/cells/<id>/lease   the index
  * <runtime>/cells/<id>/exit    written by the cell's init
- * <runtime>/cells/<id>/stdout, stderr, root/, secrets/
+ * <runtime>/cells/<id>/stdout, stderr, root/, secrets/, beats/
  * <runtime>/cells/<id>/record.json   of a served cell: what another celld goes on with
  * <runtime>/ended/<id>/        what is kept of a served cell after its end
  * <runtime>/last-lease         the index given last
@@ -30,6 +30,8 @@ export interface CellPaths {
   /** Mount point of the view, used only inside the cell's own mount namespace. */
   readonly root: string;
   readonly secrets: string;
+  /** Holds the sockets that the cell's processes beat to; mounted into the cell. */
+  readonly beats: string;
   /** Of a served cell; see `adopt.ts`. */
   readonly record: string;
   /** Of an ended one: how it ended. */
@@ -80,6 +82,7 @@ function pathsIn(directory: string): CellPaths {
     stderr: `${directory}/stderr`,
     root: `${directory}/root`,
     secrets: `${directory}/secrets`,
+    beats: `${directory}/beats`,
     record: `${directory}/record.json`,
     end: `${directory}/end.json`,
   };

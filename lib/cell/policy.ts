@@ -64,17 +64,21 @@ export interface Policy {
   readonly egress: readonly PolicyRule[];
   /** In the order of the spec. */
   readonly ingress: readonly PolicyRule[];
+  /** UDP ports that the host's load balancer brings datagrams to; absent: none. */
+  readonly balancedPorts?: readonly number[];
 }
 
 /** The policy of a checked spec. */
-export function makePolicy(spec: Pick<CellSpec, "authority">): Policy {
+export function makePolicy(spec: Pick<CellSpec, "authority" | "ingress">): Policy {
   const { mode, deny, audit, egressRules, ingress } = spec.authority;
+  const ports = spec.ingress?.udp.map(({ port }) => port) ?? [];
   return {
     mode,
     deny,
     flowAudit: audit.flow,
     egress: egressRules.map((rule, index) => makeRule(`egress[${index}]`, rule.host, rule)),
     ingress: ingress.map((rule, index) => makeRule(`ingress[${index}]`, rule.from, rule)),
+    ...(ports.length === 0 ? {} : { balancedPorts: [...new Set(ports)] }),
   };
 }
 
@@ -83,7 +87,25 @@ export function makePolicy(spec: Pick<CellSpec, "authority">): Policy {
  * else, and its table still refuses, and records, whatever is tried.
  */
 export function needsNetwork(policy: Policy): boolean {
-  return policy.egress.length > 0 || policy.ingress.length > 0 || policy.mode === "audit";
+  return policy.egress.length > 0 || policy.ingress.length > 0 || policy.mode === "audit" ||
+    policy.balancedPorts !== undefined;
+}
+
+/**
+ * The rules that let the host's load balancer in: from the host's ends of the cell's link alone,
+ * which nobody else can send from.
+ */
+export function balancedRules(
+  { balancedPorts = [] }: Policy,
+  linkAddresses: readonly string[],
+): readonly PolicyRule[] {
+  return balancedPorts.flatMap((port, index) =>
+    linkAddresses.map((address) => {
+      const family = address.includes(":") ? "v6" : "v4";
+      const ports = [{ from: port, to: port }];
+      return makeRule(`ingress.udp[${index}].${family}`, address, { protocol: "udp", ports });
+    })
+  );
 }
 
 /** Rules as they are asked: exact ones, then wide ones, each in the order of the spec. */

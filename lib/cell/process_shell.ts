@@ -24,6 +24,7 @@ import {
   openFile,
   readFd,
   readFdAt,
+  reapIfChild,
   RLIMIT,
   setNonblocking,
   signalPidfd,
@@ -167,6 +168,11 @@ export class ProcessShell {
     if (ready !== undefined) this.#tags.push(watcher.watch(ready, () => this.#onReady()));
   }
 
+  /** The cell's init; closed with this. */
+  get initPidfd(): Fd {
+    return this.#pidfd;
+  }
+
   /** Sends a signal to the workload, through its init; a tree that has ended needs none. */
   signal(signal: number): void {
     if (!this.#hasEnded) signalPidfd(this.#pidfd, signal);
@@ -225,7 +231,10 @@ export class ProcessShell {
 
   /** Only the kernel's word on its pidfd is to be had of a process that is not our child. */
   #hasExited(isTold: boolean): boolean {
-    return this.#ready === undefined ? isTold : waitPidfd(this.#pidfd) !== undefined;
+    if (this.#ready !== undefined) return waitPidfd(this.#pidfd) !== undefined;
+    // It is one where this celld started again in its own place.
+    if (isTold) reapIfChild(this.#pidfd);
+    return isTold;
   }
 
   #pump(followed: FollowedStream): void {
@@ -286,7 +295,10 @@ function rootNamespace(uid: number): Fd {
   });
 }
 
-function resourceLimits(limits: RunLimits): { resource: number; soft: bigint; hard: bigint }[] {
+/** Limits of every process of a cell. */
+export function resourceLimits(
+  limits: RunLimits,
+): { resource: number; soft: bigint; hard: bigint }[] {
   const files = BigInt(limits.openFilesMax);
   return [
     { resource: RLIMIT.NOFILE, soft: files, hard: files },

@@ -41,6 +41,7 @@ import type {
 import type { IpFamily } from "#lib/base/mod.ts";
 import { guardsFor, type HostGuards } from "./guards.ts";
 import {
+  balancedRules,
   EGRESS_AUDIT_REF,
   EGRESS_DEFAULT_REF,
   EGRESS_GUARD_REF,
@@ -108,14 +109,18 @@ class TableWriter {
   /** Of guards and defaults: decisions that any kind of flow may meet. */
   readonly #commonChains: NftChain[] = [];
   readonly #kindsAllowed = new Set<string>();
+  /** What the host's load balancer may bring. */
+  readonly #balanced: readonly PolicyRule[];
 
   constructor(policy: Policy, options: CellTableOptions) {
     this.#policy = policy;
     this.#options = options;
+    this.#balanced = balancedRules(policy, options.linkAddresses);
   }
 
   table(): NftTable {
-    for (const rule of [...this.#policy.egress, ...this.#policy.ingress]) this.#addRuleChain(rule);
+    const { egress, ingress } = this.#policy;
+    for (const rule of [...egress, ...this.#balanced, ...ingress]) this.#addRuleChain(rule);
     const base = [this.#outputChain(), this.#inputChain()];
     const sets = [
       ...FLOW_KINDS.filter((kind) => this.#kindsAllowed.has(kind.name)).map(allowedSet),
@@ -158,7 +163,11 @@ class TableWriter {
 
   #inputChain(): NftChain {
     const { exact, wide } = rulesInOrder(this.#policy.ingress);
-    const rules = [...preamble("meta iifname"), ...matches(exact, "saddr")];
+    const rules = [
+      ...preamble("meta iifname"),
+      ...matches(this.#balanced, "saddr"),
+      ...matches(exact, "saddr"),
+    ];
     if (wide.length > 0) rules.push(...this.#ingressGuards());
     rules.push(...matches(wide, "saddr"));
     const chain = this.#commonChain(INGRESS_DEFAULT_REF, "drop", DROP);

@@ -12,13 +12,14 @@
  *
  * @module
  */
-import { readEgressRules, readIngressRules } from "./spec_network.ts";
-import { joinPath, SpecError, SpecReader } from "./spec_reader.ts";
+import { readEgressRules, readIngress, readIngressRules } from "./spec_network.ts";
+import { joinPath } from "#lib/base/mod.ts";
+import { SpecError, SpecReader } from "./spec_reader.ts";
 import { LABEL, LABEL_WANTED, readRun, SECONDS_MAX } from "./spec_run.ts";
 import { parseDocumentText, type SpecFormat } from "./spec_text.ts";
 import { type Authority, type CellSpec, SPEC_API_VERSION, SPEC_KIND } from "./spec_types.ts";
 
-export { formatProblem, SpecError } from "./spec_reader.ts";
+export { SpecError } from "./spec_reader.ts";
 export type { SpecProblem } from "./spec_reader.ts";
 export { parseDocumentText, SPEC_BYTES_MAX, SPEC_DEPTH_MAX } from "./spec_text.ts";
 export type { SpecFormat } from "./spec_text.ts";
@@ -63,7 +64,14 @@ export function effectiveTimeout(
 }
 
 function readSpec(reader: SpecReader, path: string, value: unknown): CellSpec | undefined {
-  const fields = reader.object(path, value, ["id", "correlation", "authority", "lifetime", "run"]);
+  const fields = reader.object(path, value, [
+    "id",
+    "correlation",
+    "authority",
+    "lifetime",
+    "run",
+    "ingress",
+  ]);
   if (fields === undefined) return undefined;
   const at = (name: string) => joinPath(path, name);
   const id = reader.matching(at("id"), fields.id, LABEL, LABEL_WANTED);
@@ -79,7 +87,15 @@ function readSpec(reader: SpecReader, path: string, value: unknown): CellSpec | 
     ? undefined
     : readRun(reader, at("run"), fields.run, authority?.secretRefs ?? []);
   if (id === undefined || authority === undefined) return undefined;
-  return { id, correlation, authority, lifetime, ...(run === undefined ? {} : { run }) };
+  const ingress = readIngress(reader, at("ingress"), fields.ingress);
+  return {
+    id,
+    correlation,
+    authority,
+    lifetime,
+    ...(run === undefined ? {} : { run }),
+    ...ingress,
+  };
 }
 
 function readAuthority(reader: SpecReader, path: string, value: unknown): Authority | undefined {

@@ -14,12 +14,20 @@ import {
   formatIp,
   hasHostBits,
   isHostCidr,
+  joinPath,
   lastIp,
   parseCidr,
 } from "#lib/base/mod.ts";
 import { guardCovering } from "./guards.ts";
-import { joinPath, type SpecReader } from "./spec_reader.ts";
-import type { EgressRule, IngressRule, PortRange, RuleProtocol } from "./spec_types.ts";
+import type { SpecReader } from "./spec_reader.ts";
+import {
+  type EgressRule,
+  type IngressRule,
+  type PortRange,
+  type RuleProtocol,
+  UDP_INGRESS_WEIGHT_DEFAULT,
+  type UdpIngress,
+} from "./spec_types.ts";
 
 /** How many rules a list may have. */
 export const RULES_MAX = 256;
@@ -198,4 +206,39 @@ function mergeRanges(ranges: readonly PortRange[]): readonly PortRange[] {
     else merged.push({ ...range });
   }
   return merged;
+}
+
+const UDP_INGRESS_MAX = 16;
+const CLUSTER_NAME = /^[A-Za-z0-9](?:[A-Za-z0-9._:-]{0,126}[A-Za-z0-9])?$/;
+
+/** Reads `spec.ingress`: ports that are backends of the host's load balancer. */
+export function readIngress(
+  reader: SpecReader,
+  path: string,
+  value: unknown,
+): { ingress?: { readonly udp: readonly UdpIngress[] } } {
+  if (value === undefined) return {};
+  const fields = reader.object(path, value, ["udp"]);
+  if (fields === undefined) return {};
+  const at = joinPath(path, "udp");
+  const items = reader.list(at, fields.udp ?? [], UDP_INGRESS_MAX) ?? [];
+  const port = { min: 1, max: 0xffff };
+  const udp = items.flatMap((item, index) => {
+    const place = `${at}[${index}]`;
+    const of = reader.object(place, item, ["cluster", "port", "weight"]);
+    if (of === undefined) return [];
+    return [{
+      cluster: reader.matching(
+        joinPath(place, "cluster"),
+        of.cluster,
+        CLUSTER_NAME,
+        "the name of a cluster",
+      ) ?? "",
+      port: reader.integer(joinPath(place, "port"), of.port, port) ?? 0,
+      weight: of.weight === undefined
+        ? UDP_INGRESS_WEIGHT_DEFAULT
+        : reader.integer(joinPath(place, "weight"), of.weight, port) ?? 0,
+    }];
+  });
+  return udp.length === 0 ? {} : { ingress: { udp } };
 }

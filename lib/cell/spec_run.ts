@@ -3,10 +3,15 @@
  *
  * @module
  */
-import { joinPath, type SpecReader } from "./spec_reader.ts";
+import { joinPath } from "#lib/base/mod.ts";
+import type { SpecReader } from "./spec_reader.ts";
 import {
   CPU_PERIOD_MICROS_DEFAULT,
   GRACEFUL_SHUTDOWN_SECONDS_DEFAULT,
+  LIVENESS_STARTUP_SECONDS_DEFAULT,
+  LIVENESS_THRESHOLD_MS_DEFAULT,
+  LIVENESS_THRESHOLD_MS_MIN,
+  type LivenessSpec,
   MEMORY_MAX_BYTES_DEFAULT,
   type MountSpec,
   OPEN_FILES_MAX_DEFAULT,
@@ -48,10 +53,11 @@ const RUN_FIELDS = [
   "secrets",
   "restart",
   "hostname",
+  "liveness",
 ];
 
 /** Places that the view makes itself; nothing can be mounted at or below them. */
-const RESERVED_TARGETS = ["/proc", "/sys", "/dev", "/run/secrets"];
+const RESERVED_TARGETS = ["/proc", "/sys", "/dev", "/run/secrets", "/run/celld"];
 
 /** Reads `spec.run`. `secretRefs` are the names that the cell has authority for. */
 export function readRun(
@@ -60,9 +66,7 @@ export function readRun(
   value: unknown,
   secretRefs: readonly string[],
 ): RunSpec | undefined {
-  const fields = reader.object(path, value, RUN_FIELDS, {
-    liveness: "liveness checks are not available yet",
-  });
+  const fields = reader.object(path, value, RUN_FIELDS);
   if (fields === undefined) return undefined;
   const at = (name: string) => joinPath(path, name);
   const { workingDirectory, rootfs, hostname } = fields;
@@ -87,6 +91,7 @@ export function readRun(
     secretDelivery: readDelivery(reader, at("secretDelivery"), fields.secretDelivery),
     secrets: readSecrets(reader, at("secrets"), fields.secrets, secretRefs),
     ...(label === undefined ? {} : { hostname: label }),
+    ...readLiveness(reader, at("liveness"), fields.liveness),
   };
   checkNameClashes(reader, path, run);
   return run;
@@ -131,6 +136,39 @@ function readEnv(
     }
   }
   return env;
+}
+
+const LIVENESS_FIELDS = ["thresholdMs", "startupSeconds", "onStall"];
+
+function readLiveness(
+  reader: SpecReader,
+  path: string,
+  value: unknown,
+): { liveness?: LivenessSpec } {
+  if (value === undefined) return {};
+  const fields = reader.object(path, value, LIVENESS_FIELDS);
+  if (fields === undefined) return {};
+  const { thresholdMs, startupSeconds, onStall = "stop" } = fields;
+  if (onStall !== "stop" && onStall !== "report") {
+    reader.note(joinPath(path, "onStall"), onStall, '"stop" or "report"');
+  }
+  return {
+    liveness: {
+      thresholdMs: thresholdMs === undefined
+        ? LIVENESS_THRESHOLD_MS_DEFAULT
+        : reader.integer(joinPath(path, "thresholdMs"), thresholdMs, {
+          min: LIVENESS_THRESHOLD_MS_MIN,
+          max: SECONDS_MAX * 1000,
+        }) ?? LIVENESS_THRESHOLD_MS_DEFAULT,
+      startupSeconds: startupSeconds === undefined
+        ? LIVENESS_STARTUP_SECONDS_DEFAULT
+        : reader.integer(joinPath(path, "startupSeconds"), startupSeconds, {
+          min: 1,
+          max: SECONDS_MAX,
+        }) ?? LIVENESS_STARTUP_SECONDS_DEFAULT,
+      onStall: onStall === "report" ? "report" : "stop",
+    },
+  };
 }
 
 function readUser(reader: SpecReader, path: string, value: unknown): "auto" | "root" {

@@ -152,7 +152,39 @@ export interface RunSpec {
   readonly secrets: readonly SecretSource[];
   /** A host name of its own. Absent: the cell's id. */
   readonly hostname?: string;
+  /** The workload says that it is alive, by beats. Absent: nobody asks. */
+  readonly liveness?: LivenessSpec;
 }
+
+/** When a silent workload has stalled, and what follows. */
+export interface LivenessSpec {
+  /** Silence of a process that has beaten, in milliseconds: {@link LIVENESS_THRESHOLD_MS_MIN} up. */
+  readonly thresholdMs: number;
+  /** How long the first beat may take, in seconds. */
+  readonly startupSeconds: number;
+  /** `stop`: the cell ends as failed, and a restart policy goes on from there. `report`: no more. */
+  readonly onStall: "stop" | "report";
+}
+
+/** The shortest silence that can be called a stall, in milliseconds; as the reference has it. */
+export const LIVENESS_THRESHOLD_MS_MIN = 10;
+/** The silence that is a stall where the spec does not say, in milliseconds. */
+export const LIVENESS_THRESHOLD_MS_DEFAULT = 5000;
+/** How long the first beat may take where the spec does not say, in seconds. */
+export const LIVENESS_STARTUP_SECONDS_DEFAULT = 30;
+
+/** A UDP port of the cell that is a backend of a cluster of the load balancer while it runs. */
+export interface UdpIngress {
+  /** Name of the cluster. */
+  readonly cluster: string;
+  /** That the workload listens on. */
+  readonly port: number;
+  /** Its share among the cluster's backends, 1 to 65535. */
+  readonly weight: number;
+}
+
+/** The share of a backend where the spec does not say. */
+export const UDP_INGRESS_WEIGHT_DEFAULT = 100;
 
 /** A checked cell specification. */
 export interface CellSpec {
@@ -166,4 +198,6 @@ export interface CellSpec {
   readonly lifetime: { readonly ttlSeconds?: number };
   /** Absent: a cell that runs nothing. */
   readonly run?: RunSpec;
+  /** Where the host's load balancer may bring what comes from elsewhere; absent: nowhere. */
+  readonly ingress?: { readonly udp: readonly UdpIngress[] };
 }

@@ -11,12 +11,14 @@ import type { Inspect, PathEntry } from "./view_tree.ts";
 /** Reads the facts for one launch; makes the cell's mount point. */
 export function readViewFacts({ order, paths, settings, uid }: ProcessOptions): ViewFacts {
   Deno.mkdirSync(paths.root, { recursive: true, mode: 0o700 });
+  if (order.spec.run?.liveness !== undefined) Deno.mkdirSync(paths.beats, { recursive: true });
   const rootfs = order.spec.run?.rootfs ?? "";
   return {
     root: Deno.realPathSync(paths.root),
     uid,
     gid: uid,
     ...(order.spec.run?.secretDelivery === "file" ? { secretsDirectory: paths.secrets } : {}),
+    ...(order.spec.run?.liveness === undefined ? {} : { beatDirectory: paths.beats }),
     hidden: [settings.runtimeDir, settings.stateDir].filter(isThere).map(Deno.realPathSync),
     mounts: parseMountinfo(readFileIn("/proc/self/mountinfo")),
     inspectRoot: inspectBelow(rootfs),

@@ -50,6 +50,8 @@ export interface ViewFacts {
   readonly gid: number;
   /** Where the host keeps the cell's secret files; only where they are delivered as files. */
   readonly secretsDirectory?: string;
+  /** Where the observer keeps the cell's beat sockets; only where the spec asks for liveness. */
+  readonly beatDirectory?: string;
   /** What is never shown: celld's runtime and state directories. */
   readonly hidden: readonly string[];
   /** All of the host's, in any order. */
@@ -62,6 +64,8 @@ export interface ViewFacts {
 
 /** Where a cell finds the secrets that are delivered as files. */
 export const SECRETS_TARGET = "/run/secrets";
+/** Where a cell finds its beat sockets. */
+export const BEAT_TARGET = "/run/celld";
 
 /** File systems that can be a layer of an overlay. Anything else of the host is not shown. */
 const LAYER_FS_TYPES: ReadonlySet<string> = new Set([
@@ -98,10 +102,15 @@ export function planView(spec: CellSpec, facts: ViewFacts): MountStep[] {
   return new ViewPlanner(spec.run, facts).steps();
 }
 
+/** What celld itself gives a cell. */
+interface OwnMount {
+  readonly type: "workspace" | "secrets" | "beats";
+}
+
 /** Something to be mounted by the spec's wish, its target resolved. */
 interface Placement {
   readonly target: string;
-  readonly mount: MountSpec | { readonly type: "workspace" } | { readonly type: "secrets" };
+  readonly mount: MountSpec | OwnMount;
   /** Where a bind waits in the staging area, as seen after the root has changed. */
   readonly staged?: string;
 }
@@ -196,6 +205,9 @@ class ViewPlanner {
     if (this.#facts.secretsDirectory !== undefined) {
       wanted.push({ target: SECRETS_TARGET, mount: { type: "secrets" } });
     }
+    if (this.#facts.beatDirectory !== undefined) {
+      wanted.push({ target: BEAT_TARGET, mount: { type: "beats" } });
+    }
     const resolved = wanted.map((it) => ({ ...it, target: this.#tree.resolve(it.target) }));
     if (workingDirectory !== undefined && workingDirectory !== "/") {
       const target = this.#tree.resolve(workingDirectory);
@@ -236,6 +248,7 @@ class ViewPlanner {
 
   #sourceOf(mount: Placement["mount"]): string | undefined {
     if (mount.type === "secrets") return this.#facts.secretsDirectory;
+    if (mount.type === "beats") return this.#facts.beatDirectory;
     if (mount.type !== "bind") return undefined;
     if (this.#facts.inspectHost(mount.source) === undefined) {
       throw new ViewError(
@@ -268,6 +281,7 @@ class ViewPlanner {
         // Only at the end, since others may be mounted inside.
         if (mount.readOnly) this.#last.push(readOnly(target, false));
         return;
+      case "beats":
       case "secrets":
         this.#after.push(bind(staged!, target), attributes(target, ["ro", ...HARMLESS]));
         return;

@@ -7,7 +7,7 @@
  *
  * @module
  */
-import { Epoll, type Fd, Inotify } from "#ffi/mod.ts";
+import { EPOLL, Epoll, type Fd, Inotify } from "#ffi/mod.ts";
 
 /** Called when a descriptor is readable or hung up, or a file was written to. */
 export type ReadableHandler = () => void;
@@ -30,9 +30,9 @@ export class Watcher {
   }
 
   /** Watches `fd` until {@link Watcher.unwatch}; returns the tag for that. */
-  watch(fd: Fd, handle: ReadableHandler): number {
+  watch(fd: Fd, handle: ReadableHandler, events: number = EPOLL.IN): number {
     const tag = this.#nextTag++;
-    this.#epoll.add(fd, tag);
+    this.#epoll.add(fd, tag, events);
     this.#handlers.set(tag, { fd, handle });
     return tag;
   }

@@ -26,6 +26,8 @@ export interface WatchOrder {
   readonly conntrack: boolean;
   /** Asks for accepted flows to be told by a program in the kernel, where that allows it. */
   readonly programs?: ProgramsOrder;
+  /** Packed keys of flows that another listener told of and not the end; with `conntrack`. */
+  readonly knownOpen?: readonly Uint8Array[];
 }
 
 /** What the flow program needs to know. */

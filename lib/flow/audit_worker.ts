@@ -215,7 +215,8 @@ class FlowWorker {
     this.#epoll.wake();
   }
 
-  #watch({ cell, netnsFd, group, conntrack, programs: wanted }: WatchOrder): WatchAnswer {
+  #watch(order: WatchOrder): WatchAnswer {
+    const { cell, netnsFd, group, conntrack, programs: wanted } = order;
     if (this.#cells.has(cell)) {
       throw new StepError("watch", new RangeError(`Cannot watch cell ${cell}: it is watched`));
     }
@@ -232,6 +233,7 @@ class FlowWorker {
       ? atStep("conntrack", () => new ConnectionListener(options, this.#sink, this.#receiver))
       : undefined;
     stack.defer(() => connections?.close());
+    atStep("conntrack", () => connections?.tellEnded(order.knownOpen ?? [], options.nowMs));
     const { programs, refused } = this.#openPrograms(cell, wanted, options.nowMs);
     stack.defer(() => programs?.close());
     atStep("watch", () => {

@@ -32,6 +32,7 @@ import {
   openedMsOf,
   writeConnectionKey,
 } from "./connection_key.ts";
+import { FLOW_KEY_BYTES } from "./flow_key.ts";
 import { LOSS_INTERVAL_MS } from "./packet_listener_worker.ts";
 import type { CloseReason, FlowCounts } from "./record.ts";
 
@@ -40,6 +41,7 @@ const SOCKET_BYTES = 4 * 1024 * 1024;
 const DATAGRAMS_PER_TURN = 256;
 /** Events taken at the end. */
 const DATAGRAMS_AT_END_MAX = 65_536;
+const NO_COUNTS: FlowCounts = { packetsOut: 0, bytesOut: 0, packetsIn: 0, bytesIn: 0 };
 /** Ends told in one go; each may ask the kernel for its totals. */
 const ENDS_PER_TURN = 256;
 
@@ -59,6 +61,8 @@ export class ConnectionListener {
   #overrunsUntold = 0;
   #lossFromMs: number;
   #decodeFailed = 0;
+  /** Keys of connections that the kernel speaks of, while they are looked for. */
+  #noticed: Set<string> | undefined;
 
   /** Subscribes inside the namespace. Throws `NetlinkError`, `SyscallError`. */
   constructor(
@@ -101,6 +105,34 @@ export class ConnectionListener {
       closeQueueFull: this.#closing.overflowCount,
       decodeFailed: this.#decodeFailed,
     };
+  }
+
+  /**
+   * Tells the ends that came before it listened: of flows that were known to be open. What the
+   * endpoints have ended lately is still in the kernel's table, with its totals; of what is not
+   * there any more nobody knows them.
+   */
+  tellEnded(knownOpen: readonly Uint8Array[], nowMs: number): void {
+    if (knownOpen.length === 0) return;
+    const known = new Set(knownOpen.map((key) => key.toHex()));
+    const noticed = this.#noticed = new Set<string>();
+    for (const entry of this.#hasNoConnections() ? [] : dumpConntrack(this.#queries)) {
+      const key = keyText(entry.original);
+      noticed.add(key);
+      if (!isClosing(entry) || !known.has(key)) continue;
+      const end = { id: entry.id ?? -1, key: entry.original, openedMs: openedMsOf(entry) };
+      this.#closing.handleClosing(nowMs, end);
+    }
+    // What has ended since we subscribed is told by its event.
+    this.#drain(nowMs, DATAGRAMS_AT_END_MAX);
+    this.#noticed = undefined;
+    for (const key of knownOpen) {
+      if (noticed.has(key.toHex())) continue;
+      const writer = this.#sink.reserve();
+      writer.bytes.set(key, writer.keyAt);
+      this.#closed += 1;
+      writer.commitClosed(this.#cell, "unwatched", NO_COUNTS, { openedMs: 0, closedMs: nowMs });
+    }
   }
 
   /** When the next end, or loss, has to be told. */
@@ -190,6 +222,7 @@ export class ConnectionListener {
   }
 
   #handleEntry(entry: ConntrackEntry, nowMs: number): void {
+    this.#noticed?.add(keyText(entry.original));
     const end = { id: entry.id ?? -1, key: entry.original, openedMs: openedMsOf(entry) };
     if (entry.kind !== "destroy") {
       if (isClosing(entry)) this.#closing.handleClosing(nowMs, end);
@@ -231,4 +264,9 @@ export class ConnectionListener {
     this.#closed += 1;
     writer.commitClosed(this.#cell, reason, counts, times);
   }
+}
+
+function keyText(tuple: ConntrackTuple): string {
+  const key = new Uint8Array(FLOW_KEY_BYTES);
+  return writeConnectionKey(tuple, key, 0) ? key.toHex() : "";
 }

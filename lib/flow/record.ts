@@ -26,7 +26,7 @@ export const RECORD_KEY = 16;
 export const RECORD_KIND = { decision: 1, closed: 2, loss: 3 } as const;
 
 /** Why a flow is closed, by its code. */
-export const CLOSE_REASONS = ["closed", "expired", "teardown"] as const;
+export const CLOSE_REASONS = ["closed", "expired", "teardown", "unwatched"] as const;
 /** Why a flow is closed. */
 export type CloseReason = (typeof CLOSE_REASONS)[number];
 

@@ -148,6 +148,7 @@ export class FlowSession {
   ): CloudEvent[] {
     this.#seen = earlier.decisions + earlier.repeats;
     this.#decisionsLost = earlier.lost;
+    this.#repeats = earlier.repeats;
     this.#eventsEmitted = earlier.decisions;
     for (const flow of earlier.flows) {
       const key = earlierFlowKey(flow);

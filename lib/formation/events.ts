@@ -7,12 +7,14 @@
  *
  * @module
  */
-import { type CloudEvent, EVENT_TYPES, type FormationData, makeEvent } from "#lib/events/mod.ts";
-
-/** Somebody wants a formation to end. Data: {@link FormationWishData}. */
-export const FORMATION_CANCEL_REQUESTED = "dev.celld.events.formation.v1.cancel_requested";
-/** Somebody wants another number of replicas. Data: {@link FormationScaledData}. */
-export const FORMATION_SCALED = "dev.celld.events.formation.v1.scaled";
+import {
+  type CloudEvent,
+  EVENT_TYPES,
+  type FormationData,
+  type FormationScaledData,
+  type FormationWishData,
+  makeEvent,
+} from "#lib/events/mod.ts";
 
 /** The phases that events tell. */
 export type FormationPhase =
@@ -34,24 +36,6 @@ export interface FormationCreatedData extends FormationData {
 export interface FormationTroubleData extends FormationData {
   /** Cells that failed for good. */
   readonly failedCells?: readonly string[];
-}
-
-/** Somebody wants something of a formation. */
-export interface FormationWishData {
-  /** UUID. */
-  readonly formationId: string;
-  /** Its name. */
-  readonly formationName: string;
-  /** Why, for people. */
-  readonly reason?: string;
-}
-
-/** Somebody wants another number of replicas. */
-export interface FormationScaledData extends FormationWishData {
-  /** Of which member. */
-  readonly member: string;
-  /** How many, from 0. */
-  readonly replicas: number;
 }
 
 /** Which formation the events are about, and who tells them. */
@@ -113,13 +97,13 @@ export class FormationEvents {
       ...this.#named(),
       ...(reason === undefined ? {} : { reason }),
     };
-    return this.#make(stamp, FORMATION_CANCEL_REQUESTED, data);
+    return this.#make(stamp, EVENT_TYPES.formationCancelRequested, data);
   }
 
   /** Somebody wants another number of replicas of a member. */
   scaled(stamp: FormationEventStamp, member: string, replicas: number): CloudEvent {
     const data: FormationScaledData = { ...this.#named(), member, replicas };
-    return this.#make(stamp, FORMATION_SCALED, data);
+    return this.#make(stamp, EVENT_TYPES.formationScaled, data);
   }
 
   #named(): { formationId: string; formationName: string } {

@@ -53,6 +53,8 @@ export interface CellEnd {
   readonly outcome: CellOutcome;
   /** How long it ran, in milliseconds; absent where that was not seen. */
   readonly ranMs?: number;
+  /** How long ago that was, in milliseconds, where it was told before a restart of celld. */
+  readonly agoMs?: number;
   /** For people. */
   readonly reason?: string;
 }
@@ -90,5 +92,6 @@ export function endSlot(slot: Slot, nowMs: number, end: CellEnd): void {
     return;
   }
   slot.state = "backoff";
-  slot.dueMs = nowMs + delayMs;
+  // A wait that had begun goes on; it does not begin again.
+  slot.dueMs = nowMs - (end.agoMs ?? 0) + delayMs;
 }

@@ -4,7 +4,6 @@
  * @module
  */
 import { EVENT_TYPES, LEGACY_FORMATION_PREFIX } from "#lib/events/mod.ts";
-import type { FORMATION_CANCEL_REQUESTED, FORMATION_SCALED } from "#lib/formation/events.ts";
 import type { CellFactKind } from "./cell.ts";
 import type { HostFactKind } from "./host.ts";
 
@@ -27,6 +26,12 @@ export const HOST_KINDS: ReadonlyMap<string, HostFactKind> = new Map([
   [EVENT_TYPES.hostRecovered, "recovered"],
 ]);
 
+/** Events about the UDP load balancer that make its settings: whether they set. */
+export const UDP_KINDS: ReadonlyMap<string, boolean> = new Map([
+  [EVENT_TYPES.udpSet, true],
+  [EVENT_TYPES.udpRemoved, false],
+]);
+
 /** Events about flows. */
 export const FLOW_TYPES: ReadonlySet<string> = new Set([
   EVENT_TYPES.flowDecision,
@@ -38,14 +43,10 @@ export const FLOW_TYPES: ReadonlySet<string> = new Set([
 /** Prefix of the reference's types. */
 const CANONICAL_FORMATION_PREFIX = "dev.cellos.events.cell.formation.v1.";
 
-const CANCEL_REQUESTED: typeof FORMATION_CANCEL_REQUESTED =
-  "dev.celld.events.formation.v1.cancel_requested";
-const SCALED: typeof FORMATION_SCALED = "dev.celld.events.formation.v1.scaled";
-
 /** Our own types about formations, and the phase word that they stand for here. */
 const OWN_FORMATION_PHASES: ReadonlyMap<string, string> = new Map([
-  [CANCEL_REQUESTED, "cancel_requested"],
-  [SCALED, "scaled"],
+  [EVENT_TYPES.formationCancelRequested, "cancel_requested"],
+  [EVENT_TYPES.formationScaled, "scaled"],
 ]);
 
 /** The last word of a formation's event type; `undefined` for other types. */

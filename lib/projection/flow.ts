@@ -20,7 +20,7 @@ export interface FlowEnd {
   readonly openedAt?: string;
   /** When it ended. */
   readonly closedAt?: string;
-  /** `closed`, `expired`, `teardown`. */
+  /** `closed`, `expired`, `teardown`, `unwatched`. */
   readonly reason?: string;
 }
 

@@ -45,6 +45,8 @@ export interface Formation {
   readonly hasDocument: boolean;
   /** Members whose number of replicas was changed, and to what. */
   readonly replicas: Readonly<Record<string, number>>;
+  /** CloudEvents source of its first event: who drives it. */
+  readonly source?: string;
   /** Time of its first event. */
   readonly createdAt?: string;
   /** Time of the last event that changed it. */
@@ -63,6 +65,8 @@ export interface FormationFact {
   readonly data: Fields;
   /** The event's time. */
   readonly time: string | undefined;
+  /** The event's source. */
+  readonly source?: string | undefined;
   /** The event's place in the log. */
   readonly seq: number;
 }
@@ -116,6 +120,7 @@ export function newFormation(id: string, fact: FormationFact): Formation {
     replicas: {},
     firstSeq: fact.seq,
     seq: fact.seq,
+    ...(fact.source === undefined ? {} : { source: fact.source }),
     ...(fact.time === undefined ? {} : { createdAt: fact.time }),
   };
 }

@@ -39,6 +39,7 @@ export {
   isFormationEnded,
 } from "./formation.ts";
 export type { Host } from "./host.ts";
+export type { UdpSetting } from "./udp_table.ts";
 export { type Evictions, PROJECTION_LIMITS_DEFAULT, type ProjectionLimits } from "./limits.ts";
 export * from "./projection.ts";
 export {

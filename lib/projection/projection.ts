@@ -24,7 +24,7 @@ import { EVENT_TYPES } from "#lib/events/mod.ts";
 import { type Cell, type CellFactKind, isCellEnded } from "./cell.ts";
 import type { FlowSummary, FlowTotals } from "./cell_flows.ts";
 import { CellTable } from "./cell_table.ts";
-import { CELL_KINDS, FLOW_TYPES, formationPhaseOf, HOST_KINDS } from "./event_kinds.ts";
+import { CELL_KINDS, FLOW_TYPES, formationPhaseOf, HOST_KINDS, UDP_KINDS } from "./event_kinds.ts";
 import { type Fields, fieldsOf, parseUuid, textOf, textsOf } from "./fields.ts";
 import type { Flow } from "./flow.ts";
 import { type FlowChange, FlowTable } from "./flow_table.ts";
@@ -49,10 +49,11 @@ import {
   takeMatching,
 } from "./queries.ts";
 import { SeenNumbers } from "./seen_numbers.ts";
+import { type UdpSetting, UdpTable } from "./udp_table.ts";
 import { type ProjectionSnapshot, readSnapshot, SNAPSHOT_SCHEMA, writeCells } from "./snapshot.ts";
 
 /** The tables, by name. */
-export type ProjectionTable = "cell" | "formation" | "flow" | "host";
+export type ProjectionTable = "cell" | "formation" | "flow" | "host" | "udp";
 
 /** What an entry changed. */
 export interface ProjectionChange {
@@ -102,11 +103,18 @@ export class Projection {
     malformed: 0,
     redelivered: 0,
   };
-  readonly #versions: Record<ProjectionTable, number> = { cell: 0, formation: 0, flow: 0, host: 0 };
+  readonly #versions: Record<ProjectionTable, number> = {
+    cell: 0,
+    formation: 0,
+    flow: 0,
+    host: 0,
+    udp: 0,
+  };
   readonly #cells: CellTable;
   readonly #formations: FormationTable;
   readonly #flows: FlowTable;
   readonly #hosts = new Map<string, Host>();
+  readonly #udp = new UdpTable();
   #seen = new SeenNumbers();
 
   /** Of an empty log. */
@@ -241,6 +249,11 @@ export class Projection {
     return Array.from(this.#hosts.values()).sort((a, b) => a.id < b.id ? -1 : 1);
   }
 
+  /** Listeners and clusters of the UDP load balancer, by kind and name. */
+  udpSettings(): UdpSetting[] {
+    return this.#udp.rows();
+  }
+
   /** Everything, as a value that survives JSON. Entries after its cursor lead on from it. */
   snapshot(): ProjectionSnapshot {
     return {
@@ -256,6 +269,7 @@ export class Projection {
       },
       flows: this.#flows.toSnapshot(),
       hosts: Array.from(this.#hosts.values()),
+      udp: this.#udp.rows(),
     };
   }
 
@@ -264,13 +278,14 @@ export class Projection {
    * of another schema or damaged: replay the log from its start then.
    */
   static restore(value: unknown, limits: Partial<ProjectionLimits> = {}): Projection {
-    const { seen, cells, formations, flows, hosts, counts, evictions } = readSnapshot(value);
+    const { seen, cells, formations, flows, hosts, udp, counts, evictions } = readSnapshot(value);
     const projection = new Projection(limits);
     projection.#seen = seen;
     projection.#cells.restore(cells.rows, cells);
     projection.#formations.restore(formations.rows, formations);
     projection.#flows.restore(flows);
     for (const host of hosts) projection.#hosts.set(host.id, host);
+    projection.#udp.restore(udp);
     Object.assign(projection.#counts, counts);
     for (const name of Object.keys(evictions) as (keyof Evictions)[]) {
       projection.#evictions[name] += evictions[name];
@@ -293,6 +308,8 @@ export class Projection {
     if (cellKind !== undefined) return this.#applyCell(cellKind, fact);
     const hostKind = HOST_KINDS.get(type);
     if (hostKind !== undefined) return this.#applyHost(hostKind, fact);
+    const isUdpSet = UDP_KINDS.get(type);
+    if (isUdpSet !== undefined) return this.#applyUdp(isUdpSet, fact);
     const phase = formationPhaseOf(type);
     return phase === undefined ? "ignored" : this.#applyFormation(phase, fact);
   }
@@ -329,6 +346,11 @@ export class Projection {
     else change = this.#flows.count(data);
     if (change !== undefined) return { seq, table: "flow", id: change.cellId };
     return textOf(data, "decisionId") === undefined ? "ignored" : "unchanged";
+  }
+
+  #applyUdp(isSet: boolean, { data, seq }: Fact): Outcome {
+    const id = this.#udp.apply(isSet, data, seq);
+    return id === undefined ? "unchanged" : { seq, table: "udp", id };
   }
 
   #applyHost(kind: HostFactKind, fact: Fact): Outcome {

@@ -142,7 +142,7 @@ export interface FlowRecord {
     readonly opened_at: string | null;
     /** RFC 3339. */
     readonly closed_at: string | null;
-    /** `closed`, `expired`, `teardown`. */
+    /** `closed`, `expired`, `teardown`, `unwatched`. */
     readonly reason: string | null;
   } | null;
 }

@@ -14,9 +14,10 @@ import type { Formation } from "./formation.ts";
 import type { Host } from "./host.ts";
 import { type Evictions, noEvictions } from "./limits.ts";
 import { SeenNumbers, type SeenRange } from "./seen_numbers.ts";
+import type { UdpSetting } from "./udp_table.ts";
 
 /** Changes with every change of what is in a snapshot or of what events mean. */
-export const SNAPSHOT_SCHEMA = 1;
+export const SNAPSHOT_SCHEMA = 3;
 
 /** A cell whose document is a place in the list of documents. */
 export type CellRow = Omit<Cell, "spec"> & { readonly spec?: number };
@@ -59,6 +60,8 @@ export interface ProjectionSnapshot {
   readonly flows: FlowTableSnapshot;
   /** Hosts. */
   readonly hosts: readonly Host[];
+  /** Settings of the UDP load balancer. */
+  readonly udp: readonly UdpSetting[];
 }
 
 /** What was read of a snapshot. */
@@ -93,6 +96,8 @@ export interface SnapshotParts {
   readonly flows: Fields;
   /** Hosts. */
   readonly hosts: readonly Host[];
+  /** Settings of the UDP load balancer. */
+  readonly udp: readonly UdpSetting[];
 }
 
 /** A value is no snapshot that this version reads. The log has everything: replay it. */
@@ -162,6 +167,7 @@ export function readSnapshot(value: unknown): SnapshotParts {
     },
     flows: part(fields, "flows"),
     hosts: rowsOf({ rows: list(fields, "hosts") }, ["id", "state"]) as unknown as Host[],
+    udp: rowsOf({ rows: list(fields, "udp") }, ["kind", "name"]) as unknown as UdpSetting[],
   };
 }
 

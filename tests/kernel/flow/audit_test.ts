@@ -1,6 +1,7 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { EVENT_TYPES, type FlowClosedData, type FlowDecisionData } from "#lib/events/mod.ts";
 import { FlowAudit, FlowListenerError } from "#lib/flow/audit_shell.ts";
+import { earlierFlowKey } from "#lib/flow/earlier.ts";
 import { kernelTest } from "#tests/support/kernel.ts";
 import { ALLOWED_PORT, CELL, FlowLab, outputOf, PEER } from "./support.ts";
 
@@ -56,6 +57,62 @@ kernelTest(
     assertEquals(lab.data(EVENT_TYPES.flowClosed).length, 1);
     assertEquals([stats.seen, stats.lost, stats.foreign, stats.decodeFailed], [2, 0, 0, 0]);
     assertEquals([totals.logged, lab.session.accumulator.uniqueFlowCount], [2, 1]);
+  },
+);
+
+kernelTest(
+  "flow audit: ends that nobody heard are told by who listens next, with totals where there are any",
+  NEEDS,
+  async () => {
+    await using lab = await FlowLab.make();
+    const server = lab.perl(
+      "peer",
+      `my $l = IO::Socket::INET->new(Listen => 2, LocalPort => ${ALLOWED_PORT}) or die;
+     syswrite STDOUT, "ready"; my $a = $l->accept; my $b = $l->accept; 1 while <$a>; close $a;
+     1 while <$b>`,
+    );
+    const heard = server.stdout.getReader();
+    await heard.read();
+    const client = lab.perl(
+      "cell",
+      `my ($a, $b) = map { IO::Socket::INET->new(PeerAddr => "${PEER}:${ALLOWED_PORT}",
+       LocalPort => $_) or die } 40001, 40002; print $a "x" x 999, "\\n"; $a->flush;
+     shutdown($a, 1); 1 while <$a>; close $a; syswrite STDOUT, "closed"; sleep 60`,
+    );
+    const said = client.stdout.getReader();
+    await said.read();
+    const flows = [40001, 40002, 40003].map((srcPort) => ({
+      decision: "allow" as const,
+      ruleRef: "egress[0]",
+      protocol: "tcp",
+      srcAddr: CELL,
+      srcPort,
+      dstAddr: PEER,
+      dstPort: ALLOWED_PORT,
+      observedAtMs: Date.now(),
+    }));
+    const nowMs = Date.now();
+    const earlier = { decisions: 3, lost: 0, repeats: 0, flows };
+    lab.session.resume(earlier, { loggedPackets: 2, fromMs: nowMs, nowMs }, crypto.randomUUID);
+    await lab.watch(true, undefined, flows.map((flow) => earlierFlowKey(flow)!));
+    const closed = () => lab.data<FlowClosedData>(EVENT_TYPES.flowClosed);
+    await lab.until(() => closed().length === 2);
+    const told = closed().toSorted((a, b) => a.srcPort! - b.srcPort!);
+    assertEquals(
+      told.map(({ srcPort, reason, ruleRef }) => [srcPort, reason, ruleRef]),
+      [[40001, "closed", "egress[0]"], [40003, "unwatched", "egress[0]"]],
+    );
+    assert(told[0].bytesOut > 1000, `bytesOut ${told[0].bytesOut}`);
+    assertEquals([told[1].packetsOut, told[1].bytesOut, told[1].bytesIn], [0, 0, 0]);
+    client.kill("SIGKILL");
+    // The one that was open ends as ever.
+    await lab.until(() => closed().length === 3);
+    assertEquals([closed()[2].srcPort, closed()[2].reason], [40002, "closed"]);
+    heard.releaseLock();
+    said.releaseLock();
+    await Promise.all([server.output(), client.output()]);
+    await lab.unwatch();
+    assertEquals(closed().length, 3, "each end once");
   },
 );
 

@@ -111,8 +111,12 @@ export class FlowLab implements AsyncDisposable {
   }
 
   /** Starts listening. */
-  async watch(conntrack: boolean, group = GROUP): Promise<void> {
-    await this.audit.watch({ cell: 1, netnsFd: this.cell.number, group, conntrack });
+  async watch(
+    conntrack: boolean,
+    group = GROUP,
+    knownOpen: readonly Uint8Array[] = [],
+  ): Promise<void> {
+    await this.audit.watch({ cell: 1, netnsFd: this.cell.number, group, conntrack, knownOpen });
   }
 
   /** Starts listening, with a program at a cgroup for accepted flows. */
@@ -200,6 +204,8 @@ export class FlowLab implements AsyncDisposable {
   #connect(): void {
     withNetns(this.cell, () => {
       writeFileIn("/proc/sys/net/netfilter/nf_conntrack_acct", "1");
+      // As in a cell: events also of connections that were opened while nobody listened.
+      writeFileIn("/proc/sys/net/netfilter/nf_conntrack_events", "1");
       writeFileIn("/proc/sys/net/ipv6/conf/all/disable_ipv6", "1");
       using route = NetlinkConn.open("route");
       createVeth(route, { name: "eth0", peerName: "eth0", peerNetns: this.peer });

@@ -89,7 +89,11 @@ Deno.test("record: it survives its text, and what is not one is none", () => {
 
 Deno.test("process: state and start are read past any name", () => {
   const tail = "1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 4242 20";
-  assertEquals(parseProcessStat(`7 (a) b) (c) S ${tail}`), { state: "S", startTicks: 4242 });
+  assertEquals(parseProcessStat(`7 (a) b) (c) S ${tail}`), {
+    state: "S",
+    parentPid: 1,
+    startTicks: 4242,
+  });
   assertEquals(parseProcessStat(""), undefined);
   assertEquals(parseProcessStat("7 (x) Z"), undefined);
   assertEquals(["Z", "X", "R"].map(isDeadState), [true, true, false]);

@@ -61,6 +61,20 @@ const CASES: readonly [string, Partial<ExitEvidence>, ReturnType<typeof classify
     reason: "stopped",
     exitCode: 0,
   }],
+  ["a stop after a stall", { record: exited(0), stopRequested: true, stalled: true }, {
+    reason: "stalled",
+    exitCode: 0,
+  }],
+  ["a kill after a stall", { record: lost, stopRequested: true, stalled: true }, {
+    reason: "stalled",
+    exitCode: 137,
+    signal: 9,
+  }],
+  ["a signal after a stall", { record: signaled(15), stopRequested: true, stalled: true }, {
+    reason: "stalled",
+    exitCode: 143,
+    signal: 15,
+  }],
   ["a stop by signal", { record: signaled(15), stopRequested: true }, {
     reason: "stopped",
     exitCode: 143,

@@ -9,7 +9,7 @@ import {
   SpecError,
   type SpecProblem,
 } from "#lib/cell/spec.ts";
-import { PROBLEMS_MAX } from "#lib/cell/spec_reader.ts";
+import { PROBLEMS_MAX } from "#lib/base/mod.ts";
 import { campaign } from "#tests/support/campaign.ts";
 
 const document = (spec: Record<string, unknown>) => ({
@@ -242,17 +242,34 @@ Deno.test("parseCellSpec() allows guarded addresses when they are named exactly"
 Deno.test("parseCellSpec() refuses what is known elsewhere and does nothing here yet", () => {
   const problems = problemsIn({
     authority: { dnsAuthority: {} },
-    run: { argv: ["a"], liveness: {}, restart: "always", secretDelivery: "runtimeBroker" },
+    run: { argv: ["a"], restart: "always", secretDelivery: "runtimeBroker" },
   });
   assertEquals(problems.map((it) => it.path).sort(), [
     "spec.authority.dnsAuthority",
-    "spec.run.liveness",
     "spec.run.restart",
     "spec.run.secretDelivery",
   ]);
   for (const { suggestion } of problems) {
     assertStringIncludes(suggestion ?? "", "not available yet");
   }
+});
+
+Deno.test("parseCellSpec() fills in what liveness does not say, and refuses what it cannot be", () => {
+  const liveness = (value: unknown) =>
+    readCellSpec(document({ run: { argv: ["a"], liveness: value } })).run?.liveness;
+  assertEquals(liveness(undefined), undefined);
+  assertEquals(liveness({}), { thresholdMs: 5000, startupSeconds: 30, onStall: "stop" });
+  const given = { thresholdMs: 10, startupSeconds: 1, onStall: "report" };
+  assertEquals(liveness(given), given);
+  const problems = problemsIn({
+    run: { argv: ["a"], liveness: { thresholdMs: 9, startupSeconds: 0.5, onStall: "x", on: 1 } },
+  });
+  assertEquals(problems.map((it) => it.path).sort(), [
+    "spec.run.liveness.on",
+    "spec.run.liveness.onStall",
+    "spec.run.liveness.startupSeconds",
+    "spec.run.liveness.thresholdMs",
+  ]);
 });
 
 Deno.test("parseCellSpec() wants every secret named by authority and given a source", () => {

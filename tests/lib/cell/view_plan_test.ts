@@ -207,6 +207,12 @@ Deno.test("planView() mounts secrets read-only where they are delivered as files
   assertEquals(mountsAt(plan(), "/run/secrets"), []);
 });
 
+Deno.test("planView() mounts the beat sockets where the cell is to beat", () => {
+  const steps = plan({}, { beatDirectory: "/srv" });
+  assertEquals(mountsAt(steps, "/run/celld").length, 1);
+  assertEquals(mountsAt(plan(), "/run/celld"), []);
+});
+
 const REFUSED: readonly [string, Record<string, unknown>, string][] = [
   ["a source that is not there", { mounts: [{ source: "/none", target: "/a" }] }, '"/none"'],
   ["a directory on a file", { workingDirectory: "/etc/passwd" }, "not a directory"],

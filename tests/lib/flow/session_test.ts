@@ -364,5 +364,7 @@ Deno.test("session: nothing missed is nothing told, and odd flows of the log har
   const odd = { decision: "deny" as const, observedAtMs: T0, ruleRef: "x".repeat(500) };
   const earlier = { decisions: 3, lost: 0, repeats: 1, flows: [odd, { ...odd, protocol: "tcp" }] };
   const now = { loggedPackets: 4, fromMs: T0, nowMs: T0 };
-  assertEquals(session().resume(earlier, now, ids()), []);
+  const resumed = session();
+  assertEquals(resumed.resume(earlier, now, ids()), []);
+  assertEquals(resumed.repeats, 1, "the next one is told of them too");
 });

@@ -6,8 +6,6 @@
 import { assert, assertEquals } from "@std/assert";
 import { EVENT_TYPES, EventError, parseEvent, validateEventData } from "#lib/events/mod.ts";
 import {
-  FORMATION_CANCEL_REQUESTED,
-  FORMATION_SCALED,
   formationCellId,
   FormationEvents,
   RESTART_NEVER,
@@ -104,9 +102,9 @@ Deno.test("events: each is valid, and the projection follows them from created t
   assertEquals(life.map(({ type }) => type), [
     EVENT_TYPES.formationCreated,
     EVENT_TYPES.formationLaunching,
-    FORMATION_SCALED,
+    EVENT_TYPES.formationScaled,
     EVENT_TYPES.formationDegraded,
-    FORMATION_CANCEL_REQUESTED,
+    EVENT_TYPES.formationCancelRequested,
     EVENT_TYPES.formationCancelled,
   ]);
 });

@@ -391,6 +391,19 @@ Deno.test("resume: a cell that ended meanwhile is restarted by its policy, its r
   assertEquals(fresh.tick(), [2000, ["start lead/0#4"]]);
 });
 
+Deno.test("resume: a wait for a restart that had begun goes on, and does not begin again", () => {
+  const restart = { policy: "on-failure", backoffSeconds: 60 };
+  const ended = (agoMs: number): Partial<KnownCell> => ({
+    state: "ended",
+    end: { outcome: "failed", ranMs: 0, agoMs },
+  });
+  const halfway = new Driver([{ ...LEAD, restart }], known("degraded", [ended(45_000)]));
+  assertEquals(halfway.resumed(), []);
+  assertEquals(halfway.tick(), [15_000, ["start lead/0#1"]]);
+  const due = new Driver([{ ...LEAD, restart }], known("degraded", [ended(3_600_000)]));
+  assertEquals(due.resumed(), ["start lead/0#1"]);
+});
+
 Deno.test("resume: a wish to cancel is carried out", () => {
   const wish = { isCancelRequested: true };
   const driver = new Driver([LEAD], known("running", [{}], wish));

@@ -5,14 +5,7 @@
  */
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import fc from "fast-check";
-import {
-  FormationError,
-  MANIFEST_BYTES_MAX,
-  memberDocument,
-  parseManifestText,
-  readManifest,
-  RESTART_NEVER,
-} from "#lib/formation/mod.ts";
+import { FormationError, memberDocument, readManifest, RESTART_NEVER } from "#lib/formation/mod.ts";
 import { campaign } from "#tests/support/campaign.ts";
 
 const FLAT = {
@@ -163,71 +156,11 @@ Deno.test("manifest: reading never throws anything but a BadRequest", () => {
   fc.assert(property, { numRuns: campaign(200, 20_000) });
 });
 
-Deno.test("manifest text: JSON and YAML come to the same value", () => {
-  const yaml = [
-    "name: build-1",
-    "coordinator: lead",
-    "members:",
-    "  - id: lead",
-    "  - { id: worker-a, authorizedBy: lead }",
-  ].join("\n");
-  assertEquals(parseManifestText(yaml), FLAT);
-  assertEquals(parseManifestText(JSON.stringify(FLAT)), FLAT);
-  assertEquals(parseManifestText("{name: n}"), { name: "n" });
-});
-
-Deno.test("manifest text: broken, empty, doubled, deep and large texts are refused", () => {
-  const cases: readonly [text: string, problem: RegExp][] = [
-    ["", /^found nothing, want a document$/],
-    ['{"name": ', /^found broken JSON/],
-    ["a: [1", /^found broken YAML \(line 1: /],
-    ['{"a": 1, "b": {"c": 1, "c": 2}}', /^found the key "c" twice in one object/],
-    ['{"a": 1, "\\u0061": 2}', /^found the key "a" twice in one object/],
-    ["a: 1\na: 2", /^found the key "a" twice in one object/],
-    ["---\na: 1\n---\nb: 1", /^found broken YAML/],
-    ["[".repeat(60) + "]".repeat(60), /^found deeper nesting, want at most 32 levels$/],
-    ["x: " + "[".repeat(5000), /^found deeper nesting/],
-    [`"${"x".repeat(MANIFEST_BYTES_MAX)}"`, /^found 65538 characters, want at most 65536 bytes$/],
-    [`"${"é".repeat(MANIFEST_BYTES_MAX / 2)}"`, /want at most 65536 bytes$/],
-  ];
-  for (const [text, problem] of cases) {
-    const [found] = problemsOf(() => parseManifestText(text));
-    assert(problem.test(found), `${text.slice(0, 40)}: ${found}`);
-  }
-});
-
-Deno.test("manifest text: keys that look doubled and are not", () => {
-  for (const value of [{ a: "a", b: ["a", "a"] }, [{ a: 1 }, { a: 1 }], { a: { a: '"a":' } }]) {
-    assertEquals(parseManifestText(JSON.stringify(value)), value);
-  }
-});
-
-Deno.test("manifest text: never throws anything but a BadRequest", () => {
-  const piece = fc.constantFrom(
-    "{",
-    "}",
-    "[",
-    "]",
-    ":",
-    " ",
-    "\n",
-    '"',
-    "a",
-    "- ",
-    "&x",
-    "*x",
-    "?",
-  );
-  const text = fc.oneof(fc.string({ unit: piece }), fc.json(), fc.string({ unit: "binary" }));
-  const property = fc.property(text, (text) => void problemsOf(() => parseManifestText(text)));
-  fc.assert(property, { numRuns: campaign(300, 20_000) });
-});
-
 Deno.test("refusals: the message says all, the list is bounded", () => {
   assertThrows(
-    () => parseManifestText(" "),
+    () => readManifest(7),
     FormationError,
-    "Cannot accept the formation: found nothing, want a document",
+    "Cannot accept the formation: ",
   );
   const members = Array.from({ length: 200 }, () => 1);
   assertEquals(problemsOf(() => readManifest({ ...FLAT, members })).length, 50);

@@ -4,7 +4,7 @@
  * @module
  */
 import { assertEquals } from "@std/assert";
-import { FORMATION_CANCEL_REQUESTED, FORMATION_SCALED } from "#lib/formation/mod.ts";
+import { EVENT_TYPES } from "#lib/events/mod.ts";
 import { parseUuid } from "#lib/projection/fields.ts";
 import {
   cellEvent,
@@ -136,7 +136,7 @@ for (const [end] of STATUSES.slice(4)) {
 }
 
 Deno.test("formations: a wish to cancel is a phase of its own until the end", () => {
-  const wish = event(FORMATION_CANCEL_REQUESTED, {
+  const wish = event(EVENT_TYPES.formationCancelRequested, {
     formationId: UUID,
     formationName: "build-1",
     reason: "deleted by root",
@@ -154,7 +154,12 @@ Deno.test("formations: a wish to cancel is a phase of its own until the end", ()
 
 Deno.test("formations: a changed number of replicas is kept, also of a member named __proto__", () => {
   const scaled = (member: string, replicas: unknown) =>
-    event(FORMATION_SCALED, { formationId: UUID, formationName: "build-1", member, replicas });
+    event(EVENT_TYPES.formationScaled, {
+      formationId: UUID,
+      formationName: "build-1",
+      member,
+      replicas,
+    });
   const projection = projected(
     formationEvent("created"),
     scaled("worker", 3),

@@ -10,7 +10,6 @@ import { assert, assertEquals, assertThrows } from "@std/assert";
 import fc from "fast-check";
 import type { LogEntry } from "#lib/eventlog/log.ts";
 import { EVENT_TYPES } from "#lib/events/mod.ts";
-import { FORMATION_CANCEL_REQUESTED, FORMATION_SCALED } from "#lib/formation/mod.ts";
 import {
   Projection,
   type ProjectionLimits,
@@ -40,8 +39,8 @@ const TYPE = fc.oneof(
     arbitrary: fc.constantFrom(
       ...PHASES.flatMap((phase) => [FORMATION + phase, LEGACY + phase]),
       `${FORMATION}odd`,
-      FORMATION_CANCEL_REQUESTED,
-      FORMATION_SCALED,
+      EVENT_TYPES.formationCancelRequested,
+      EVENT_TYPES.formationScaled,
     ),
     weight: 3,
   },
