@@ -9,6 +9,7 @@ import { applyCommand } from "./commands/apply.ts";
 import { deleteCommand } from "./commands/delete.ts";
 import { describeCommand, SINGLE_KINDS } from "./commands/describe.ts";
 import { diffCommand } from "./commands/diff.ts";
+import { execCommand } from "./commands/exec.ts";
 import { getCommand, OUTPUT_FORMS } from "./commands/get.ts";
 import { logsCommand } from "./commands/logs.ts";
 import { rolloutStatusCommand } from "./commands/rollout.ts";
@@ -32,6 +33,7 @@ export function addApiCommands(program: Command, context: CliContext): void {
   addGet(program, context);
   addDescribe(program, context);
   addDelete(program, context);
+  addExec(program, context);
   addLogs(program, context);
   addRollout(program, context);
   addDiff(program, context);
@@ -124,6 +126,32 @@ Examples:
     )
     .action(keepExitCode(context, (kind, name, options) => {
       return deleteCommand(context, kind, name, options);
+    }));
+  addServerOptions(command, LOCAL);
+}
+
+function addExec(program: Command, context: CliContext): void {
+  const command = program.command("exec")
+    .summary("run a command in a running cell")
+    .description(
+      "Runs a command in a running cell, as its user, under its policy and limits, without any " +
+        "privilege. The exit code is the command's own; leaving it kills it.",
+    )
+    .argument("<cell>", "id of a cell")
+    .argument("<argv...>", "the command, after --")
+    .option("-i, --stdin", "give it our stdin")
+    .option("-t, --tty", "refused: there is no terminal for it")
+    .option("--workdir <path>", "where it starts (where the workload did)")
+    .option("--timeout <time>", "kill it after so long (24h)")
+    .addHelpText(
+      "after",
+      `
+Examples:
+  $ celld exec fetch-0a1b2c3d -- ps -ef
+  $ celld exec -i fetch-0a1b2c3d -- sh < script.sh`,
+    )
+    .action(keepExitCode(context, (cell, argv, options) => {
+      return execCommand(context, cell, argv, options);
     }));
   addServerOptions(command, LOCAL);
 }

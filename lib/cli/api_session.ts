@@ -16,6 +16,7 @@ export function apiOptionsOf({ io }: CliContext, flags: ServerFlags): ApiOptions
   return {
     server: flags.server ?? (io.env["CELLD_SERVER"] || undefined),
     token: flags.token ?? (io.env["CELLD_TOKEN"] || undefined),
+    caCert: flags.caCert ?? (io.env["CELLD_CA_CERT"] || undefined),
   };
 }
 

@@ -16,11 +16,17 @@ export function keepExitCode<A extends unknown[]>(
   };
 }
 
+/** What `--token` is for. */
+export const TOKEN_OPTION = "the API's token (the local first one; CELLD_TOKEN)";
+/** What `--ca-cert` is for. */
+export const CA_OPTION = "whom to trust besides the usual, PEM (CELLD_CA_CERT)";
+
 /** Adds the options that say which server is asked, and as whom. */
 export function addServerOptions(command: Command, fallback: string): Command {
   return command
     .option("--server <url>", `http://…, https://… or unix:/… (${fallback}; CELLD_SERVER)`)
-    .option("--token <text>", "the API's token (the local first one; CELLD_TOKEN)");
+    .option("--token <text>", TOKEN_OPTION)
+    .option("--ca-cert <path>", CA_OPTION);
 }
 
 /** An option that is a count from 0. */

@@ -8,12 +8,15 @@
  */
 import {
   type CliPorts,
+  CONFIG_PATH_DEFAULT,
+  CONFIG_VARIABLE,
+  parseConfigFile,
   type ResolvedSettings,
   resolveSettings,
   type Settings,
   type SettingTexts,
 } from "#lib/daemon/mod.ts";
-import { EXIT_OK } from "./exit_codes.ts";
+import { EXIT_OK, UsageError } from "./exit_codes.ts";
 import type { CliIo } from "./io.ts";
 import type { RenderOptions } from "./render.ts";
 import { choosePaint, type Paint } from "./style.ts";
@@ -31,6 +34,7 @@ export class CliContext {
   isJson = false;
   readonly #connect: Connect;
   #flags: SettingTexts = {};
+  #file: { readonly path: string; readonly texts: SettingTexts } | undefined;
   #resolved: ResolvedSettings | undefined;
   #ports: CliPorts | undefined;
 
@@ -45,9 +49,30 @@ export class CliContext {
     this.#flags = flags;
   }
 
+  /**
+   * Reads the configuration file, which must be there where somebody names it; call it before the
+   * first use of the settings. Rejects with a `UsageError` or a `SettingError`.
+   */
+  async readConfig(named: string | undefined): Promise<void> {
+    const chosen = named ?? (this.io.env[CONFIG_VARIABLE] || undefined);
+    const path = chosen ?? CONFIG_PATH_DEFAULT;
+    let text: string;
+    try {
+      text = await this.io.readFile(path);
+    } catch (error) {
+      if (chosen === undefined && error instanceof UsageError) return;
+      throw error;
+    }
+    this.#file = { path, texts: await parseConfigFile(text, path) };
+  }
+
   /** The settings with their origins; throws a `SettingError`. */
   get resolved(): ResolvedSettings {
-    this.#resolved ??= resolveSettings({ flags: this.#flags, env: this.io.env });
+    this.#resolved ??= resolveSettings({
+      flags: this.#flags,
+      env: this.io.env,
+      ...(this.#file === undefined ? {} : { file: this.#file }),
+    });
     return this.#resolved;
   }
 

@@ -54,7 +54,7 @@ export const EXIT_SIGNAL_BASE = 128;
 
 /** The table that `celld exit-codes` prints. */
 export const EXIT_MEANINGS: readonly ExitMeaning[] = [
-  { code: EXIT_OK, meaning: "it worked; of `run`: the workload ended with 0" },
+  { code: EXIT_OK, meaning: "it worked; of `run` and `exec`: the program ended with 0" },
   {
     code: EXIT_FINDING,
     meaning: "the answer is bad: `doctor`, `log verify`, `log backup`, `diff`, `rollout status`, …",
@@ -62,7 +62,7 @@ export const EXIT_MEANINGS: readonly ExitMeaning[] = [
   { code: EXIT_USAGE, meaning: "wrong usage, setting or spec; nothing was started" },
   { code: EXIT_REFUSED, meaning: "the server refused (stderr says why)" },
   { code: EXIT_UNREACHABLE, meaning: "no server answered" },
-  { code: "1..123", meaning: "of `run`: the workload's own code" },
+  { code: "1..123", meaning: "of `run` and `exec`: the program's own code" },
   { code: EXIT_TIMEOUT, meaning: "the time was up: of the workload, of `rollout status`" },
   { code: EXIT_CELLD, meaning: "celld could not do it (stderr says why)" },
   { code: EXIT_NOT_EXECUTABLE, meaning: "the workload's program could not be executed" },

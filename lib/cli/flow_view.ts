@@ -68,7 +68,7 @@ export interface ClosedView {
   readonly bytesIn: number;
   /** When it closed, ISO 8601. */
   readonly closedAt: string;
-  /** `closed`, `expired` or `teardown`. */
+  /** `closed`, `expired`, `teardown` or `unwatched`. */
   readonly reason: string;
 }
 

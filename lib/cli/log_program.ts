@@ -11,6 +11,7 @@ import {
   logImportCommand,
   logVerifyCommand,
 } from "./commands/log.ts";
+import { logStatusCommand } from "./commands/log_status.ts";
 import { replayCommand } from "./commands/replay.ts";
 import type { CliContext } from "./context.ts";
 
@@ -25,10 +26,29 @@ export function addLogCommands(program: Command, context: CliContext): void {
     .summary("check that the log is what was written")
     .description("Checks every entry's hash against its chain. Exit code 1 when anything differs.")
     .action(keepExitCode(context, () => logVerifyCommand(context)));
+  addStatus(log, context);
   addExport(log, context);
   addImport(log, context);
   addBackup(log, context);
   addReplay(program, context);
+}
+
+function addStatus(log: Command, context: CliContext): void {
+  const command = log.command("status")
+    .summary("say how far a server's log is behind")
+    .description(
+      "Says whether the server takes commands, how many facts wait for its log, and how the log " +
+        "stands to its broker where it has one. Exit code 1 where anything is behind.",
+    )
+    .addHelpText(
+      "after",
+      `
+Examples:
+  $ celld log status
+  $ celld log status --json | jq .log.spooledEvents`,
+    )
+    .action(keepExitCode(context, (options) => logStatusCommand(context, options)));
+  addServerOptions(command, "the local server");
 }
 
 function addExport(log: Command, context: CliContext): void {

@@ -11,7 +11,8 @@ import {
   type SettingTexts,
 } from "#lib/daemon/mod.ts";
 import { addApiCommands } from "./api_program.ts";
-import { addServerOptions, keepExitCode } from "./command_action.ts";
+import { addAuditCommands } from "./audit_program.ts";
+import { addServerOptions, CA_OPTION, keepExitCode, TOKEN_OPTION } from "./command_action.ts";
 import { configShowCommand } from "./commands/config.ts";
 import { doctorCommand } from "./commands/doctor.ts";
 import { eventsCommand } from "./commands/events.ts";
@@ -24,8 +25,10 @@ import { COMPLETION_SHELLS, completionScript, type CompletionShell } from "./com
 import { completionCommands } from "./completion_source.ts";
 import type { CliContext } from "./context.ts";
 import { EXIT_OK } from "./exit_codes.ts";
+import { addLivenessCommands } from "./liveness_program.ts";
 import { addLogCommands } from "./log_program.ts";
 import { renderExitCodes } from "./render.ts";
+import { addUdpCommands } from "./udp_program.ts";
 
 const FLOWS_LIMIT_DEFAULT = 1000;
 
@@ -47,10 +50,12 @@ export function buildProgram(context: CliContext): Command {
       outputError: () => {},
     });
   for (const name of SETTING_NAMES) program.addOption(settingOption(name));
-  program.hook("preAction", () => {
-    const flags = program.opts<SettingTexts & { json?: boolean }>();
+  program.option("--config <path>", "settings in YAML (/etc/celld/celld.yaml; CELLD_CONFIG)");
+  program.hook("preAction", async () => {
+    const flags = program.opts<SettingTexts & { json?: boolean; config?: string }>();
     context.isJson = flags.json === true;
     context.setFlags(flags);
+    await context.readConfig(flags.config);
   });
   addRun(program, context);
   addServe(program, context);
@@ -58,8 +63,11 @@ export function buildProgram(context: CliContext): Command {
   addEvents(program, context);
   addPolicy(program, context);
   addApiCommands(program, context);
+  addLivenessCommands(program, context);
+  addUdpCommands(program, context);
   addDoctor(program, context);
   addLogCommands(program, context);
+  addAuditCommands(program, context);
   addConfig(program, context);
   addVersion(program, context);
   addCompletion(program, context);
@@ -79,8 +87,9 @@ Examples:
 Exit codes: celld exit-codes`;
 
 function settingOption(name: typeof SETTING_NAMES[number]): Option {
-  const { flag, placeholder, help, fallback, variable } = SETTING_DEFINITIONS[name];
-  return new Option(`${flag} <${placeholder}>`, `${help} (${fallback}; ${variable})`);
+  const { flag, placeholder, help, fallback, variable, isRare } = SETTING_DEFINITIONS[name];
+  const option = new Option(`${flag} <${placeholder}>`, `${help} (${fallback}; ${variable})`);
+  return isRare === true ? option.hideHelp() : option;
 }
 
 function specArgument(): Argument {
@@ -132,13 +141,17 @@ function addServe(program: Command, context: CliContext): void {
     .option("--tls-key <path>", "its key (PEM)")
     .option("--cors-origin <origin...>", "let pages of this origin use the API")
     .option("--stop-cells", "end the cells with the server")
+    .option("--udp <path>", "the UDP load balancer's listeners and clusters at the start")
     .addHelpText(
       "after",
       `
 Examples:
   $ celld serve
   $ celld serve --listen [::]:8443 --tls-cert cert.pem --tls-key key.pem
-  $ celld serve --listen 127.0.0.1:0 --json      the address is in the first line`,
+  $ celld serve --listen 127.0.0.1:0 --json      the address is in the first line
+  $ celld serve --log nats://nats-1:4222,nats://nats-2:4222 --log-creds-file /etc/celld/nats.creds
+
+celld config show names every setting of a log in JetStream: --log-…, --spool-….`,
     )
     .action(keepExitCode(context, (options) => serveCommand(context, options)));
 }
@@ -237,8 +250,11 @@ function addConfig(program: Command, context: CliContext): void {
 function addVersion(program: Command, context: CliContext): void {
   program.command("version")
     .summary("print the version")
-    .description("Prints the version of celld and of what it runs on.")
-    .action(keepExitCode(context, () => versionCommand(context)));
+    .description("Prints the version of celld and of what it runs on, and the server's if asked.")
+    .option("--server [url]", "ask a server too (the one that other commands ask)")
+    .option("--token <text>", TOKEN_OPTION)
+    .option("--ca-cert <path>", CA_OPTION)
+    .action(keepExitCode(context, (options) => versionCommand(context, options)));
 }
 
 function addCompletion(program: Command, context: CliContext): void {

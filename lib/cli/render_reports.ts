@@ -78,7 +78,7 @@ export function renderConfig(resolved: ResolvedSettings, options: RenderOptions 
     const origin = from === undefined ? source : `${source} ${from}`;
     return [
       name,
-      String(resolved.settings[name]),
+      String(resolved.shown[name]),
       note === undefined ? origin : `${origin} (${note})`,
       SETTING_DEFINITIONS[name].flag,
       SETTING_DEFINITIONS[name].variable,

@@ -174,6 +174,8 @@ export function endText(result: RunCellResult): string {
       return "hit its limit of processes";
     case "stopped":
       return "was stopped";
+    case "stalled":
+      return "was silent for too long, and stopped";
     case "execFailed":
       return result.exitCode === 127 ? "did not start: program not found" : "did not start";
     default:

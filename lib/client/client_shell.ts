@@ -7,24 +7,36 @@
  * @module
  */
 import { type Endpoint, endpointName } from "./endpoint.ts";
-import { UnexpectedAnswerError } from "./errors.ts";
+import { ApiError, UnexpectedAnswerError } from "./errors.ts";
+import { readinessOf, type ReadinessView } from "./readiness.ts";
 import { followEvents, type FollowOptions } from "./event_stream_shell.ts";
 import { valuesOf } from "./ndjson.ts";
 import {
+  type AgentView,
   type CellStartedView,
   type CellView,
   type EventQuery,
   type EventRow,
   eventRowOf,
+  type ExecNews,
+  execNewsOf,
+  type ExecOptions,
   formationPath,
   type FormationView,
   type HostView,
   membersOf,
   type OutputPart,
+  outputPartOf,
   type RuleView,
   type ServerVersionView,
 } from "./records.ts";
-import { type ApiRequest, type Query, Transport } from "./transport_shell.ts";
+import {
+  type ApiRequest,
+  type Query,
+  Transport,
+  type TransportOptions,
+} from "./transport_shell.ts";
+import { UdpClient } from "./udp_client_shell.ts";
 
 /** The most records on a page. */
 const PAGE_LIMIT = 1000;
@@ -44,12 +56,15 @@ export interface EventPage {
 export class ApiClient {
   /** The server, as people name it. */
   readonly serverName: string;
+  /** The UDP load balancer. */
+  readonly udp: UdpClient;
   readonly #transport: Transport;
 
   /** Connects on first use. */
-  constructor(endpoint: Endpoint, options: { readonly token?: string | undefined } = {}) {
+  constructor(endpoint: Endpoint, options: TransportOptions = {}) {
     this.serverName = endpointName(endpoint);
     this.#transport = new Transport(endpoint, options);
+    this.udp = new UdpClient(this.#transport, this.serverName);
   }
 
   /** What the server is. */
@@ -61,6 +76,17 @@ export class ApiClient {
     });
     if (typeof value.version === "string") return value as ServerVersionView;
     throw this.#unexpected("a version");
+  }
+
+  /** Whether the server takes commands, and how far its log is behind. */
+  async readiness(): Promise<ReadinessView> {
+    const request = { method: "GET", path: "/readyz", action: "ask whether it is ready" } as const;
+    try {
+      return readinessOf(true, await this.#object(request));
+    } catch (error) {
+      if (!(error instanceof ApiError) || error.problem.kind !== "not-ready") throw error;
+      return readinessOf(false, error.problem.members);
+    }
   }
 
   /** Admits a formation from its document's text, JSON or YAML. */
@@ -149,6 +175,11 @@ export class ApiClient {
     return this.#list("rules", query, isRecord<RuleView>("cell_id"));
   }
 
+  /** Agents by their pids on the host, as they are now. */
+  agents(query: Query = {}): AsyncGenerator<AgentView, void, void> {
+    return this.#list("agents", query, isRecord<AgentView>("id"));
+  }
+
   /** Hosts by name. */
   hosts(query: Query = {}): AsyncGenerator<HostView, void, void> {
     return this.#list("hosts", query, isRecord<HostView>("name"));
@@ -174,11 +205,50 @@ export class ApiClient {
       signal,
     });
     for await (const value of valuesOf(bytes)) {
-      const { stream, data } = membersOf(value) ?? {};
-      const isPart = (stream === "stdout" || stream === "stderr") && typeof data === "string";
-      if (!isPart) throw this.#unexpected("a part of a cell's output");
-      yield { stream, bytes: Uint8Array.fromBase64(data) };
+      const part = outputPartOf(value);
+      if (part === undefined) throw this.#unexpected("a part of a cell's output");
+      yield part;
     }
+  }
+
+  /** Runs a command in a cell; ends with it. The command is killed when the signal is aborted. */
+  async *exec(
+    id: string,
+    options: ExecOptions,
+    signal: AbortSignal,
+  ): AsyncGenerator<ExecNews, void, void> {
+    const bytes = this.#transport.bytes({
+      method: "POST",
+      path: `${cellPath(id)}/exec`,
+      body: { text: JSON.stringify(options), mediaType: "application/json" },
+      accept: NDJSON,
+      action: `run a command in cell ${JSON.stringify(id)}`,
+      signal,
+    });
+    for await (const value of valuesOf(bytes)) {
+      const news = execNewsOf(value);
+      if (news === undefined) throw this.#unexpected("what a command did");
+      yield news;
+    }
+  }
+
+  /** Gives a command bytes for its stdin; resolves once it has room for more. */
+  async execInput(
+    key: { readonly cellId: string; readonly execId: string },
+    bytes: Uint8Array<ArrayBuffer>,
+    isLast: boolean,
+    signal: AbortSignal,
+  ): Promise<void> {
+    await (await this.#transport.send({
+      method: "POST",
+      path: `${cellPath(key.cellId)}/exec/${encodeURIComponent(key.execId)}/stdin`,
+      query: isLast ? { end: true } : {},
+      body: { text: bytes, mediaType: "application/octet-stream" },
+      action: "write to the command",
+      signal,
+      // A command takes its input when it wants to.
+      isStream: true,
+    })).body?.cancel();
   }
 
   /** Events about a cell as they are on the log; ends with the cell where it is followed. */

@@ -21,6 +21,7 @@ const HINTS: Readonly<Record<string, string>> = {
   "log-unavailable": "the server's log is away; try again when it is back",
   "host-unavailable": "run on the server's host: celld doctor",
   "too-many-cells": "wait for a cell to end, then try again",
+  "too-many-commands": "wait for one of them to end, then try again",
   "not-ready": "try again in a moment",
   "shutting-down": "try again when the server is back",
   "output-gone": "see what is on the log: celld logs --events",

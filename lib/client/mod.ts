@@ -12,12 +12,22 @@
  *
  * @module
  */
+export type { BeatOutcome, BeatStatus, DropReason } from "./beat_sequence.ts";
+export {
+  BeatClient,
+  type BeatCounters,
+  type BeatOptions,
+  connect,
+  SOCKET_VARIABLE,
+} from "./beat_shell.ts";
 export * from "./client_shell.ts";
 export * from "./endpoint.ts";
 export * from "./errors.ts";
 export { AWAY_MS, type FollowOptions, QUEUE_MAX } from "./event_stream_shell.ts";
 export { LINE_CHARS_MAX, NdjsonError, parseLines, valuesOf } from "./ndjson.ts";
+export * from "./readiness.ts";
 export * from "./records.ts";
 export { RemoteLog } from "./remote_log_shell.ts";
 export { type Discovery, findEndpoint, findToken } from "./token_shell.ts";
 export { type Query, REQUEST_MS } from "./transport_shell.ts";
+export * from "./udp_client_shell.ts";

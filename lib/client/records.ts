@@ -77,6 +77,30 @@ export interface RuleView {
   readonly [member: string]: unknown;
 }
 
+/** A process that says that it is alive. */
+export interface AgentView {
+  /** Unique while it lives. */
+  readonly id: string;
+  /** As the host numbers it. */
+  readonly host_pid?: number;
+  /** The name of its program. */
+  readonly name?: string | null;
+  /** The cell that it lives in. */
+  readonly cell_id?: string | null;
+  /** `ok`, `degraded`, `critical` or `stall`. */
+  readonly status?: string;
+  /** How far its pid can be believed. */
+  readonly origin?: string;
+  /** Milliseconds since it was last heard. */
+  readonly last_beat_age_ms?: number;
+  /** The silence that is a stall. */
+  readonly threshold_ms?: number | null;
+  /** Recoveries that were begun for it. */
+  readonly recoveries?: number;
+  /** Members that the client does not look into. */
+  readonly [member: string]: unknown;
+}
+
 /** A host that cells run on. */
 export interface HostView {
   /** Its name. */
@@ -155,4 +179,57 @@ const UUID =
 export function formationPath(idOrName: string): string {
   const key = encodeURIComponent(idOrName);
   return UUID.test(idOrName) ? `/v1/formations/${key}` : `/v1/formations/by-name/${key}`;
+}
+
+/** A command that is to run in a cell. */
+export interface ExecOptions {
+  readonly argv: readonly string[];
+  /** Absolute, inside the cell's view. */
+  readonly workingDirectory?: string;
+  /** Bytes will be sent for its stdin. */
+  readonly stdin?: boolean;
+  /** When it is killed. */
+  readonly timeoutSeconds?: number;
+}
+
+/** How a command in a cell ended. */
+export interface ExecEndView {
+  /** Such as `exited`; see `docs/protocol/http.md`. */
+  readonly reason: string;
+  readonly exitCode?: number;
+  readonly signal?: string;
+  readonly detail?: string;
+}
+
+/** What a command in a cell did: started, wrote, ended. */
+export type ExecNews =
+  | { readonly kind: "started"; readonly execId: string }
+  | { readonly kind: "output"; readonly part: OutputPart }
+  | { readonly kind: "ended"; readonly end: ExecEndView };
+
+/** A line of the server's answer; `undefined` for one that is none. */
+export function execNewsOf(value: unknown): ExecNews | undefined {
+  const { started, ended } = membersOf(value) ?? {};
+  const execId = membersOf(started)?.execId;
+  if (typeof execId === "string") return { kind: "started", execId };
+  const part = outputPartOf(value);
+  if (part !== undefined) return { kind: "output", part };
+  const { reason, exitCode, signal, detail } = membersOf(ended) ?? {};
+  if (typeof reason !== "string") return undefined;
+  return {
+    kind: "ended",
+    end: {
+      reason,
+      ...(typeof exitCode === "number" ? { exitCode } : {}),
+      ...(typeof signal === "string" ? { signal } : {}),
+      ...(typeof detail === "string" ? { detail } : {}),
+    },
+  };
+}
+
+/** A part of an output from a line; `undefined` for one that is none. */
+export function outputPartOf(value: unknown): OutputPart | undefined {
+  const { stream, data } = membersOf(value) ?? {};
+  const isPart = (stream === "stdout" || stream === "stderr") && typeof data === "string";
+  return isPart ? { stream, bytes: Uint8Array.fromBase64(data) } : undefined;
 }

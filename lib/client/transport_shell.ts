@@ -20,7 +20,10 @@ export interface ApiRequest {
   readonly method: "GET" | "POST" | "DELETE";
   readonly path: string;
   readonly query?: Query;
-  readonly body?: { readonly text: string; readonly mediaType: string };
+  readonly body?: {
+    readonly text: string | Uint8Array<ArrayBuffer>;
+    readonly mediaType: string;
+  };
   readonly accept?: string;
   /** What is asked for, for errors: `list cells`. */
   readonly action: string;
@@ -30,20 +33,30 @@ export interface ApiRequest {
   readonly isStream?: boolean;
 }
 
+/** As whom a server is asked, and which is believed. */
+export interface TransportOptions {
+  /** Sent with every request. */
+  readonly token?: string | undefined;
+  /** PEM texts of who may sign its certificate, besides those that the runtime trusts. */
+  readonly caCerts?: readonly string[];
+}
+
 /** See the module. */
 export class Transport {
   readonly #endpoint: Endpoint;
   readonly #headers: Readonly<Record<string, string>>;
   readonly #client: Deno.HttpClient | undefined;
 
-  /** @param token Sent with every request. */
-  constructor(endpoint: Endpoint, options: { readonly token?: string | undefined } = {}) {
-    const { token } = options;
+  /** Connects on first use. */
+  constructor(endpoint: Endpoint, options: TransportOptions = {}) {
+    const { token, caCerts } = options;
     this.#endpoint = endpoint;
     this.#headers = token === undefined ? {} : { authorization: `Bearer ${token}` };
     this.#client = endpoint.kind === "unix"
       ? Deno.createHttpClient({ proxy: { transport: "unix", path: endpoint.path } })
-      : undefined;
+      : caCerts === undefined
+      ? undefined
+      : Deno.createHttpClient({ caCerts: [...caCerts] });
   }
 
   /** The server's name, for messages. */
@@ -135,6 +148,14 @@ export class Transport {
     }
     if (!(error instanceof TypeError)) return error;
     const text = error.cause instanceof Error ? error.cause.message : error.message;
+    const doubt = /invalid peer certificate: (\w+)/.exec(text)?.[1];
+    if (doubt !== undefined) {
+      const hint = "--ca-cert names who signed it";
+      return new ServerUnreachableError(
+        this.serverName,
+        `its certificate is not trusted (${doubt}); ${hint}`,
+      );
+    }
     const why = /^[^(]*?(?:\([^)]*\)[^(]*?)*: ([^:]+?)(?: \(os error \d+\))?$/.exec(text)?.[1];
     return new ServerUnreachableError(this.serverName, why ?? text);
   }

@@ -19,7 +19,7 @@ import { FailureLimiter } from "./failure_limiter.ts";
 import { HttpMetrics } from "./metrics.ts";
 import { openApiText } from "./openapi.ts";
 import { Pages } from "./pages.ts";
-import type { ControlPlane } from "./ports.ts";
+import type { ControlPlane, Grant } from "./ports.ts";
 import { ProblemError, problemOf, problemResponse } from "./problem.ts";
 import type { Route, RouteWorld } from "./route.ts";
 import { ROUTES } from "./routes/all.ts";
@@ -163,22 +163,23 @@ export class HttpApp {
           headers: { connection: "close" },
         });
       }
-      if (route.scope !== "none") this.#check(req.raw, env, route.scope);
+      const caller = route.scope === "none" ? "" : this.#check(req.raw, env, route.scope).name;
       const query = req.url.indexOf("?");
       return route.answer({
         request: req.raw,
         params: req.param() as Record<string, string>,
         queryText: query < 0 ? "" : withoutFragment(req.url.slice(query + 1)),
         peer: env,
+        caller,
       }, this.#world);
     });
   }
 
-  #check(request: Request, peer: Peer, wanted: "read" | "run" | "admin"): void {
+  #check(request: Request, peer: Peer, wanted: "read" | "run" | "admin"): Grant {
     if (!this.#cors.isAllowed(request.headers.get("origin")) && isUpgrade(request)) {
       throw new ProblemError("forbidden", "Cannot follow from this origin");
     }
-    checkAccess({
+    return checkAccess({
       peer,
       authorization: request.headers.get("authorization"),
       wanted,

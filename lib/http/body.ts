@@ -26,6 +26,16 @@ export interface BodyLimits {
 
 /** The body as text. Throws `ProblemError` for one that is too large, too slow, or not UTF-8. */
 export async function readText(request: Request, limits: BodyLimits): Promise<string> {
+  const bytes = await readBinary(request, limits);
+  try {
+    return new TextDecoder("utf-8", { fatal: true }).decode(bytes);
+  } catch (cause) {
+    throw new ProblemError("malformed-body", "Cannot read the body: it is not UTF-8", { cause });
+  }
+}
+
+/** The body as it is. Throws `ProblemError` for one that is too large, too slow, or compressed. */
+export async function readBinary(request: Request, limits: BodyLimits): Promise<Uint8Array> {
   const encoding = request.headers.get("content-encoding");
   if (encoding !== null && encoding.toLowerCase() !== "identity") {
     throw new ProblemError(
@@ -35,12 +45,7 @@ export async function readText(request: Request, limits: BodyLimits): Promise<st
   }
   const declared = Number(request.headers.get("content-length") ?? 0);
   if (declared > limits.bytesMax) throw tooLarge(limits.bytesMax);
-  const bytes = await readBytes(request, limits);
-  try {
-    return new TextDecoder("utf-8", { fatal: true }).decode(bytes);
-  } catch (cause) {
-    throw new ProblemError("malformed-body", "Cannot read the body: it is not UTF-8", { cause });
-  }
+  return await readBytes(request, limits);
 }
 
 async function readBytes(request: Request, limits: BodyLimits): Promise<Uint8Array> {
@@ -103,6 +108,12 @@ export function wantJson(request: Request): void {
     `Cannot read ${given === "" ? "a body without content-type" : JSON.stringify(given)}: ` +
       "want application/json",
   );
+}
+
+/** The JSON object that is the body of a request. Throws `ProblemError` for anything else. */
+export async function readJsonObject(request: Request): Promise<Record<string, unknown>> {
+  wantJson(request);
+  return parseJsonObject(await readText(request, { bytesMax: BODY_BYTES_MAX }));
 }
 
 /** A JSON object from text. */

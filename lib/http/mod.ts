@@ -7,9 +7,13 @@
  * @module
  */
 export type { Peer } from "./access.ts";
+export * from "./agent_ports.ts";
 export * from "./app.ts";
 export { BATCH_MAX, BUFFERED_BYTES_MAX, CLIENTS_MAX, CLOSE, STALL_MS } from "./event_hub.ts";
+export * from "./exec_port.ts";
 export { recordCache } from "./pages.ts";
 export * from "./ports.ts";
 export * from "./problem.ts";
 export * from "./serve.ts";
+export * from "./udp_port.ts";
+export * from "./waiting_app.ts";

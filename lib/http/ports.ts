@@ -11,6 +11,9 @@
  * @module
  */
 import type { CloudEvent } from "#lib/events/mod.ts";
+import type { AgentPort } from "./agent_ports.ts";
+import type { ExecPort } from "./exec_port.ts";
+import type { UdpPort } from "./udp_port.ts";
 
 /** What a token may do; each includes those before it. */
 export const SCOPES = ["read", "run", "admin"] as const;
@@ -46,9 +49,12 @@ export type RefusalKind =
   | "not-running"
   | "output-gone"
   | "too-many-cells"
+  | "too-many-commands"
   | "log-full"
   | "log-unavailable"
   | "host-unavailable"
+  | "liveness-unavailable"
+  | "udp-unavailable"
   | "shutting-down";
 
 /** A refusal. */
@@ -288,6 +294,28 @@ export interface HealthView {
   readonly reasons: readonly string[];
   /** How far the log is behind: events that wait for it. */
   readonly logBehind: number;
+  /** How the log stands to the broker that keeps it; absent where it is on this host. */
+  readonly log?: LogStanding;
+}
+
+/** How a log that a broker keeps stands to it. */
+export interface LogStanding {
+  /** Whether events reach it. */
+  readonly connected: boolean;
+  /** Events that wait on this host's disk. */
+  readonly spooledEvents: number;
+  /** Bytes that they take there. */
+  readonly spooledBytes: number;
+  /** Bytes that there are for them. */
+  readonly spoolCapacityBytes: number;
+  /** Events that found no room, until a gap event in the log tells of them. */
+  readonly lostEvents: number;
+  /** Entries of the log that the state does not have yet. */
+  readonly lagEvents: number;
+  /** How the stream differs from the one that celld would make. */
+  readonly drift: readonly string[];
+  /** What went wrong last; absent while nothing is wrong. */
+  readonly error?: string;
 }
 
 /** What this celld is. */
@@ -312,7 +340,7 @@ export interface ScaleWish {
 export type FormationKey = { readonly id: string } | { readonly name: string };
 
 /** Everything that the API asks. */
-export interface ControlPlane {
+export interface ControlPlane extends ExecPort, AgentPort {
   /** Admits a formation: durable, or refused and nothing changed. The document is plain JSON. */
   admitFormation(document: Readonly<Record<string, unknown>>): Promise<FormationRecord | Refusal>;
   /** Cancels a formation and stops its cells; of one that is over, nothing. */
@@ -345,6 +373,8 @@ export interface ControlPlane {
   /** Between which sequences a cell's events are, where that is known: a hint for its log. */
   cellSeqs?(id: string): { readonly first: number; readonly last: number } | undefined;
 
+  /** The UDP load balancer, where one runs. */
+  readonly udp: UdpPort | undefined;
   /** The log. */
   readonly events: EventReader;
   /** How celld does. */

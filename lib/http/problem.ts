@@ -72,10 +72,13 @@ export const PROBLEMS: Readonly<Record<ProblemKind, ProblemDefinition>> = {
   "upgrade-required": { status: 426, title: "Upgrade required" },
   "too-many-failures": { status: 429, title: "Too many failures", retryAfterSeconds: 60 },
   "too-many-cells": { status: 503, title: "Too many cells", retryAfterSeconds: 5 },
+  "too-many-commands": { status: 503, title: "Too many commands", retryAfterSeconds: 5 },
   "too-many-clients": { status: 503, title: "Too many clients", retryAfterSeconds: 5 },
   "log-full": { status: 503, title: "Event log full", retryAfterSeconds: 10 },
   "log-unavailable": { status: 503, title: "Event log unavailable", retryAfterSeconds: 2 },
   "host-unavailable": { status: 503, title: "Host unavailable", retryAfterSeconds: 10 },
+  "liveness-unavailable": { status: 503, title: "Nobody watches", retryAfterSeconds: 10 },
+  "udp-unavailable": { status: 503, title: "No load balancer", retryAfterSeconds: 10 },
   "shutting-down": { status: 503, title: "Shutting down", retryAfterSeconds: 2 },
   "not-live": { status: 503, title: "Not live" },
   "not-ready": { status: 503, title: "Not ready", retryAfterSeconds: 2 },
@@ -148,6 +151,7 @@ const KIND_BY_ERROR: Readonly<Record<string, ProblemKind>> = {
   LogClosedError: "shutting-down",
   LogDamagedError: "log-unavailable",
   LogReadOnlyError: "log-unavailable",
+  LogAwayError: "log-unavailable",
   UnavailableError: "log-unavailable",
   CursorExpiredError: "cursor-expired",
   SpecError: "spec-invalid",
@@ -178,11 +182,16 @@ export function problemOf(thrown: unknown): ProblemError {
       cause: thrown,
     });
   }
-  const error = thrown as Error & { firstSeq?: number; problems?: unknown };
+  const error = thrown as Error & {
+    firstSeq?: number;
+    problems?: unknown;
+    isUnconfirmed?: boolean;
+  };
   return new ProblemError(kind, error.message, {
     cause: error,
     members: {
       ...(typeof error.firstSeq === "number" ? { firstSeq: error.firstSeq } : {}),
+      ...(error.isUnconfirmed === true ? { unconfirmed: true } : {}),
       ...(Array.isArray(error.problems) ? { errors: error.problems } : {}),
     },
   });

@@ -41,6 +41,8 @@ export interface RouteRequest<Q> {
   /** The query as it was sent, without the question mark. */
   readonly queryText: string;
   readonly peer: Peer;
+  /** Name of the token, or `root`; of an open route, nobody: empty. */
+  readonly caller: string;
 }
 
 /** A body as the documentation shows it. */

@@ -70,6 +70,27 @@ export const CELL_STARTED_SCHEMA: z.ZodType = z.object({
   runId: z.string(),
 }).openapi("CellStarted");
 
+/** A command as it is asked for. */
+export const EXEC_WISH_SCHEMA: z.ZodType = z.object({
+  argv: z.array(z.string()).min(1),
+  workingDirectory: z.string().optional(),
+  stdin: z.boolean().optional().openapi({ description: "Bytes will come for its stdin" }),
+  timeoutSeconds: z.int().min(1).optional(),
+}).openapi("ExecWish");
+
+/** A line of a command's answer: one of `started`, `stream` with `data`, `ended`. */
+export const EXEC_LINE_SCHEMA: z.ZodType = z.object({
+  started: z.object({ execId: z.string() }).optional(),
+  stream: z.enum(["stdout", "stderr"]).optional(),
+  data: z.base64().optional(),
+  ended: z.looseObject({
+    reason: z.string(),
+    exitCode: z.int().optional(),
+    signal: z.string().optional(),
+    detail: z.string().optional(),
+  }).optional(),
+}).openapi("ExecLine");
+
 /** A CloudEvent. */
 export const EVENT_SCHEMA: z.ZodType = z.looseObject({
   specversion: z.literal("1.0"),
@@ -99,6 +120,20 @@ export const RULE_SCHEMA: z.ZodType = z.looseObject({
 
 /** A host. */
 export const HOST_SCHEMA: z.ZodType = z.looseObject({ id: z.string() }).openapi("Host");
+
+/** An agent. */
+export const AGENT_SCHEMA: z.ZodType = z.looseObject({
+  id: z.string(),
+  host_pid: z.int(),
+  pid: z.int(),
+  name: z.string().nullable(),
+  cell_id: z.string().nullable(),
+  status: z.enum(["ok", "degraded", "critical", "stall"]),
+  origin: z.string(),
+  last_beat_age_ms: z.number(),
+  threshold_ms: z.number().nullable(),
+  recoveries: z.int(),
+}).openapi("Agent");
 
 /** A page of a list. */
 export function pageSchema(name: string, record: z.ZodType): z.ZodType {

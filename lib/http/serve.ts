@@ -3,7 +3,9 @@
  * the local root.
  *
  * The Unix socket is made with mode 0600, so the kernel lets only the user that runs celld and root
- * connect: what comes from there is root's. {@link HttpServer.stop} tells those who follow, lets
+ * connect: what comes from there is root's. The runtime does not tell who is behind a connection, so
+ * that holds only for as long as nothing of the socket's file was changed since; from the first
+ * change on, whoever connects there needs a token like everybody else, root too. {@link HttpServer.stop} tells those who follow, lets
  * requests in flight finish, and says after a time whether they did: the end of the process cuts
  * the rest.
  *
@@ -85,14 +87,15 @@ function serveUnix(
   path: string,
 ): Deno.HttpServer<Deno.UnixAddr> {
   removeStale(path);
-  const peer: Peer = { address: "unix", isRoot: true };
   // The mode must be right from the first moment: a later chmod would leave a gap.
   const mask = Deno.umask(0o177);
   try {
-    return Deno.serve(
+    const server = Deno.serve(
       { path, onListen: () => {} },
-      (request) => app.fetch(request, peer),
+      (request) => app.fetch(request, { address: "unix", isRoot: isUnchanged() }),
     );
+    const isUnchanged = watchSocketFile(path);
+    return server;
   } finally {
     Deno.umask(mask);
   }
@@ -122,6 +125,27 @@ function runningServer(
     finished,
     stop: () => stopping ??= stopServer(options, listeners),
   };
+}
+
+/**
+ * Answers whether a socket's file is as it was made: a change of its owner or mode shows in its
+ * status time for ever, so nobody else can have connected in between either.
+ */
+function watchSocketFile(path: string): () => boolean {
+  const first = socketState(path);
+  let isSame = first !== undefined;
+  return () => isSame &&= socketState(path) === first;
+}
+
+function socketState(path: string): string | undefined {
+  try {
+    const { isSocket, uid, mode, ino, ctime } = Deno.lstatSync(path);
+    const isPrivate = isSocket && uid === Deno.uid() && ((mode ?? 0o777) & 0o177) === 0;
+    return isPrivate ? `${ino} ${ctime?.getTime()}` : undefined;
+  } catch {
+    // Gone, or not to be looked at: not as it was made.
+    return undefined;
+  }
 }
 
 async function stopServer(

@@ -2,7 +2,8 @@
  * Answers that stay open: texts or bytes as they come, at the pace of who reads them.
  *
  * Nothing is read ahead: the source is asked when the socket has room, so a slow reader costs one
- * chunk. How many are open at once is bounded.
+ * chunk. One that takes nothing for {@link STREAM_STALL_MS} is cut, so that it cannot keep the
+ * place of another. How many are open at once is bounded.
  *
  * @module
  */
@@ -11,6 +12,8 @@ import type { StreamGate } from "./route.ts";
 
 /** Open answers at once. */
 export const STREAMS_MAX = 512;
+/** How long a reader may take nothing of a part that is there for it, in milliseconds. */
+export const STREAM_STALL_MS = 30_000;
 
 /** Counts open answers. */
 export class StreamCounter implements StreamGate {
@@ -51,6 +54,8 @@ export interface StreamOptions {
   /** Aborted when the server ends: the stream then ends too. */
   readonly ending: AbortSignal;
   readonly gate: StreamGate;
+  /** See {@link STREAM_STALL_MS}. */
+  readonly stallMs?: number;
 }
 
 /** An answer whose body is a source. Throws `ProblemError` where too many are open. */
@@ -59,12 +64,24 @@ export function streamAnswer(options: StreamOptions): Response {
   const stop = new AbortController();
   const signal = AbortSignal.any([stop.signal, options.ending]);
   const source = options.open(signal)[Symbol.asyncIterator]();
+  let patience: ReturnType<typeof setTimeout> | undefined;
+  const end = async () => {
+    clearTimeout(patience);
+    stop.abort();
+    leave();
+    await source.return?.();
+  };
   const body = new ReadableStream<Uint8Array<ArrayBuffer>>({
     async pull(controller) {
+      clearTimeout(patience);
       try {
         const part = await source.next();
         if (!part.done) {
           controller.enqueue(part.value);
+          patience = setTimeout(() => {
+            controller.error(new Error("Cannot send more: its reader takes nothing"));
+            void end();
+          }, options.stallMs ?? STREAM_STALL_MS);
           return;
         }
         leave();
@@ -74,11 +91,7 @@ export function streamAnswer(options: StreamOptions): Response {
         controller.error(error);
       }
     },
-    async cancel() {
-      stop.abort();
-      leave();
-      await source.return?.();
-    },
+    cancel: end,
   }, { highWaterMark: 0 });
   return new Response(body, {
     headers: { "content-type": options.mediaType, "cache-control": "no-store" },

@@ -10,10 +10,10 @@ import { renderConfig } from "../render_reports.ts";
 
 /** Runs the command and returns the exit code. */
 export function configShowCommand(context: CliContext): number {
-  const { settings, origins } = context.resolved;
+  const { shown, origins } = context.resolved;
   if (context.isJson) {
     context.writeJson(Object.fromEntries(
-      SETTING_NAMES.map((name) => [name, { value: settings[name], ...origins[name] }]),
+      SETTING_NAMES.map((name) => [name, { value: shown[name], ...origins[name] }]),
     ));
   } else {
     context.io.writeOut(renderConfig(context.resolved, context.outOptions));

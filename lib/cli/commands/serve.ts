@@ -20,6 +20,8 @@ export interface ServeFlags {
   readonly tlsKey?: string;
   readonly corsOrigin?: readonly string[];
   readonly stopCells?: boolean;
+  /** Path of the UDP load balancer's document. */
+  readonly udp?: string;
 }
 
 /** Runs the command and returns the exit code. */
@@ -43,6 +45,7 @@ export async function serveCommand(context: CliContext, flags: ServeFlags): Prom
       socketPath: flags.socket ?? apiSocketPath(settings.runtimeDir),
       ...(tls === undefined ? {} : { tls }),
       ...(flags.corsOrigin === undefined ? {} : { corsOrigins: flags.corsOrigin }),
+      ...(flags.udp === undefined ? {} : { udpText: await io.readFile(flags.udp) }),
       isEndingCells: flags.stopCells === true,
       onReady: ({ url, socketPath }) =>
         say({ ready: true, url, socketPath }, `ready on ${url} and ${socketPath}`),

@@ -38,7 +38,8 @@ const TAIL_BYTES_MAX = 1024 * 1024 * 1024;
 /** The most events of a cell in one JSON array; more are for NDJSON, which is not held in memory. */
 const ARRAY_EVENTS_MAX = 20_000;
 
-function wantCell(plane: ControlPlane, id: string): CellRecord {
+/** The cell with an id. Throws `ProblemError` where there is none. */
+export function wantCell(plane: ControlPlane, id: string): CellRecord {
   const { record } = plane.cell(id);
   if (record !== undefined) return record;
   throw new ProblemError("not-found", `Cannot find cell ${JSON.stringify(id.slice(0, 80))}`);
@@ -217,7 +218,7 @@ export const CELL_ROUTES: readonly Route[] = [
       200: { description: "The output", mediaType: "application/octet-stream", schema: z.string() },
     },
     problems: ["not-found", "output-gone", "too-many-clients"],
-    async handle({ params, query, request }, { plane, streams, ending }) {
+    async handle({ params, query }, { plane, streams, ending }) {
       wantCell(plane, params.id);
       const { stream, tail, tailBytes } = query;
       if (tail !== undefined && tailBytes !== undefined) {
@@ -225,7 +226,7 @@ export const CELL_ROUTES: readonly Route[] = [
       }
       const isRaw = query.format !== "ndjson";
       const stop = new AbortController();
-      const signal = AbortSignal.any([stop.signal, request.signal, ending]);
+      const signal = AbortSignal.any([stop.signal, ending]);
       // Refusals must come before the first byte of the answer, so the output is opened here.
       const chunks = orProblem(
         await plane.readOutput(params.id, {

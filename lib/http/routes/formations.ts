@@ -3,14 +3,7 @@
  *
  * @module
  */
-import {
-  BODY_BYTES_MAX,
-  FORMATION_BYTES_MAX,
-  parseJsonObject,
-  parseJsonOrYamlObject,
-  readText,
-  wantJson,
-} from "../body.ts";
+import { FORMATION_BYTES_MAX, parseJsonOrYamlObject, readJsonObject, readText } from "../body.ts";
 import { jsonAnswer, taggedAnswer } from "../answers.ts";
 import { cutPage, oneMore } from "../pages.ts";
 import { afterParameter, limitParameter, present, wantUuid, wordParameter } from "../parameters.ts";
@@ -213,9 +206,8 @@ export const FORMATION_ROUTES: readonly Route[] = [
     ],
     async handle({ request, params }, { plane, pages }) {
       const id = wantUuid(params.id);
-      wantJson(request);
-      const body = parseJsonObject(await readText(request, { bytesMax: BODY_BYTES_MAX }));
-      const record = orProblem(await plane.reportStatus(id, readReport(body)));
+      const report = readReport(await readJsonObject(request));
+      const record = orProblem(await plane.reportStatus(id, report));
       return jsonAnswer(pages.textOf(record));
     },
   }),
@@ -244,9 +236,8 @@ export const FORMATION_ROUTES: readonly Route[] = [
     ],
     async handle({ request, params }, { plane, pages }) {
       const id = wantUuid(params.id);
-      wantJson(request);
-      const body = parseJsonObject(await readText(request, { bytesMax: BODY_BYTES_MAX }));
-      const record = orProblem(await plane.scaleFormation(id, readScale(body)));
+      const wish = readScale(await readJsonObject(request));
+      const record = orProblem(await plane.scaleFormation(id, wish));
       return jsonAnswer(pages.textOf(record));
     },
   }),

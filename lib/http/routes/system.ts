@@ -11,7 +11,20 @@ import { ProblemError } from "../problem.ts";
 import { defineRoute, type Route } from "../route.ts";
 
 const TAG = "system";
-const HEALTH_SCHEMA: z.ZodType = z.object({ status: z.string(), logBehind: z.int() });
+const HEALTH_SCHEMA: z.ZodType = z.object({
+  status: z.string(),
+  logBehind: z.int(),
+  log: z.object({
+    connected: z.boolean(),
+    spooledEvents: z.int(),
+    spooledBytes: z.int(),
+    spoolCapacityBytes: z.int(),
+    lostEvents: z.int(),
+    lagEvents: z.int(),
+    drift: z.array(z.string()),
+    error: z.string().optional(),
+  }).optional(),
+});
 
 /** See the module. */
 export const SYSTEM_ROUTES: readonly Route[] = [
@@ -67,13 +80,13 @@ export const SYSTEM_ROUTES: readonly Route[] = [
     answers: { 200: { description: "It does", schema: HEALTH_SCHEMA } },
     problems: ["not-ready"],
     handle(_request, { plane, ending }) {
-      const { isLive, isReady, reasons, logBehind } = plane.health();
+      const { isLive, isReady, reasons, logBehind, log } = plane.health();
       if (isLive && isReady && !ending.aborted) {
-        return jsonAnswer(JSON.stringify({ status: "ready", logBehind }));
+        return jsonAnswer(JSON.stringify({ status: "ready", logBehind, log }));
       }
       const told = ending.aborted ? ["celld is shutting down", ...reasons] : reasons;
       throw new ProblemError("not-ready", told.join("; ") || "celld is starting", {
-        members: { reasons: told, logBehind },
+        members: { reasons: told, logBehind, ...(log === undefined ? {} : { log }) },
       });
     },
   }),

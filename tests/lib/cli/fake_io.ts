@@ -105,6 +105,7 @@ export async function run(
       openApi: unused,
       serve: unused,
       tokens: { create: unused, list: unused, revoke: unused },
+      beat: unused,
       doctor: unused,
       version: composePorts({} as never).version,
       ...ports,

@@ -10,7 +10,8 @@ import { assertProblem } from "./problem_assert.ts";
 
 /** A path of a route, with something in the place of its parts. */
 function pathOf({ path }: Route): string {
-  return path.replace("{id}", "6f1c1b4e-8c1f-4d3a-9f65-0d9f0a6f7b11").replace("{name}", "build");
+  return path.replace("{id}", "6f1c1b4e-8c1f-4d3a-9f65-0d9f0a6f7b11").replace("{name}", "build")
+    .replace("{exec}", "a");
 }
 
 function ask(app: HttpApp, route: Route, headers: Record<string, string>): Promise<Response> {
@@ -27,6 +28,21 @@ function ask(app: HttpApp, route: Route, headers: Record<string, string>): Promi
 }
 
 const GUARDED = ROUTES.filter(({ scope }) => scope !== "none");
+
+Deno.test("access: the routes of these tests are those that the server's description names", async () => {
+  const { app } = makeApp();
+  const { paths } = await (await app.request("/openapi.json", as("read"))).json() as {
+    paths: Record<string, Record<string, { description?: string; security?: unknown }>>;
+  };
+  const named = Object.entries(paths).flatMap(([path, methods]) =>
+    Object.entries(methods).map(([method, { description, security }]) => {
+      const scope = /^Scope: `(\w+)`$/.exec(description ?? "")?.[1];
+      return `${method} ${path} ${security === undefined ? "none" : scope}`;
+    })
+  );
+  const tried = ROUTES.map(({ method, path, scope }) => `${method} ${path} ${scope}`);
+  assertEquals(named.sort(), tried.sort());
+});
 
 Deno.test("access: no token is a 401 on every route but the probes, the WebSocket included", async () => {
   const { app, plane } = makeApp();

@@ -7,10 +7,14 @@
 import { type CloudEvent, EVENT_TYPES, makeEvent } from "#lib/events/mod.ts";
 import { MemoryEventLog } from "#lib/eventlog/mod.ts";
 import {
+  type AgentQuery,
+  type AgentRecord,
   type CellQuery,
   type CellRecord,
   type CellStarted,
   type ControlPlane,
+  type ExecPart,
+  type ExecWish,
   type FlowQuery,
   type FlowRecord,
   type FormationKey,
@@ -31,6 +35,10 @@ import {
   type ScaleWish,
   type Scope,
   type StatusReport,
+  type UdpChange,
+  type UdpDrainWish,
+  type UdpListenerRecord,
+  type UdpPort,
   type VersionView,
 } from "#lib/http/mod.ts";
 import type { HttpAppOptions } from "#lib/http/app.ts";
@@ -45,6 +53,42 @@ export const TOKENS: Readonly<Record<Scope, string>> = {
 /** A formation's id. */
 export const FORMATION_ID = "6f1c1b4e-8c1f-4d3a-9f65-0d9f0a6f7b11";
 
+/** A load balancer that remembers what it was asked. */
+export class FakeUdp implements UdpPort {
+  listenerList: UdpListenerRecord[] = [];
+  answer: UdpChange | Refusal = { set: [], removed: [], unchanged: [] };
+  readonly applied: unknown[] = [];
+  readonly drains: UdpDrainWish[] = [];
+
+  apply(...wish: Parameters<UdpPort["apply"]>): Promise<UdpChange | Refusal> {
+    this.applied.push(wish);
+    return Promise.resolve(this.answer);
+  }
+
+  remove(kind: string, name: string): Promise<UdpChange | Refusal> {
+    const isThere = this.listenerList.some((it) => it.name === name);
+    const missing = refuse("not-found", `Cannot find ${kind} ${JSON.stringify(name)}`);
+    return Promise.resolve(isThere ? this.answer : missing);
+  }
+
+  drain(wish: UdpDrainWish): Promise<UdpChange | Refusal> {
+    this.drains.push(wish);
+    return Promise.resolve(this.answer);
+  }
+
+  listeners(): Promise<readonly UdpListenerRecord[]> {
+    return Promise.resolve(this.listenerList);
+  }
+
+  clusters(): Promise<readonly []> {
+    return Promise.resolve([]);
+  }
+
+  flows(): Promise<readonly []> {
+    return Promise.resolve([]);
+  }
+}
+
 /** See the module. */
 export class FakePlane implements ControlPlane {
   readonly log = new MemoryEventLog();
@@ -53,7 +97,10 @@ export class FakePlane implements ControlPlane {
   flowList: (FlowRecord & { decision?: string })[] = [];
   ruleList: RuleRecord[] = [];
   hostList: HostRecord[] = [];
+  agentList: AgentRecord[] = [];
+  udp: FakeUdp | undefined = new FakeUdp();
   output: OutputChunk[] = [];
+  execParts: ExecPart[] = [];
   cursor = 0;
   revision = 0;
   healthView: HealthView = { isLive: true, isReady: true, reasons: [], logBehind: 0 };
@@ -148,6 +195,32 @@ export class FakePlane implements ControlPlane {
     return this.#command(`output ${id} ${JSON.stringify(rest)}`, () => give(chunks, options));
   }
 
+  execCell(
+    id: string,
+    wish: ExecWish,
+    { requestedBy, signal }: { readonly requestedBy: string; readonly signal: AbortSignal },
+  ): Promise<AsyncIterable<ExecPart> | Refusal> {
+    this.outputSignal = signal;
+    const parts = this.execParts;
+    return this.#command(
+      `exec ${id} ${requestedBy} ${JSON.stringify(wish)}`,
+      () => inTurn(parts),
+    );
+  }
+
+  async writeExec(
+    { cellId, execId }: { readonly cellId: string; readonly execId: string },
+    bytes: Uint8Array,
+    isLast: boolean,
+  ): Promise<Refusal | undefined> {
+    const text = new TextDecoder().decode(bytes);
+    const answer = await this.#command(
+      `stdin ${cellId} ${execId} ${isLast} ${text}`,
+      () => ({}),
+    );
+    return "refused" in answer ? answer : undefined;
+  }
+
   formations(query: FormationQuery): ListView<FormationRecord> {
     return this.#list(
       this.formationById,
@@ -198,6 +271,13 @@ export class FakePlane implements ControlPlane {
     return { cursor: this.cursor, version: this.revision, items: () => this.ruleList };
   }
 
+  agents({ cell, status }: AgentQuery): readonly AgentRecord[] | Refusal {
+    return this.agentList.filter((agent) =>
+      (cell === undefined || agent.cell_id === cell) &&
+      (status === undefined || agent.status === status)
+    );
+  }
+
   hosts(): ListView<HostRecord> {
     return { cursor: this.cursor, version: this.revision, items: () => this.hostList };
   }
@@ -237,6 +317,10 @@ export class FakePlane implements ControlPlane {
     if (scope !== undefined) return { name: `t-${scope}`, scope, isGuessable: false };
     return token === "hunter2" ? { name: "chosen", scope: "admin", isGuessable: true } : undefined;
   }
+}
+
+async function* inTurn(parts: readonly ExecPart[]): AsyncGenerator<ExecPart, void, void> {
+  yield* parts;
 }
 
 async function* give(

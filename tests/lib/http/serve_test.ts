@@ -99,6 +99,39 @@ Deno.test("serve: the Unix socket is root's, has mode 0600, and replaces a stale
   Deno.removeSync(folder);
 });
 
+Deno.test({
+  name: "serve: another user cannot use the Unix socket, not even with another mode (root)",
+  ignore: Deno.uid() !== 0,
+  fn: async () => {
+    const folder = Deno.makeTempDirSync();
+    Deno.chmodSync(folder, 0o755);
+    const path = `${folder}/celld.sock`;
+    const { server } = await stage({ unixSocketPath: path });
+    const ask = async (uid: number) => {
+      const { stdout } = await new Deno.Command("setpriv", {
+        args: [
+          ...["--reuid", String(uid), "--regid", String(uid), "--clear-groups", "perl", "-e"],
+          `use IO::Socket::UNIX; my $s = IO::Socket::UNIX->new(Peer => "${path}") or
+           do { print "no: $!"; exit };
+           print $s "GET /v1/version HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+           print scalar <$s>;`,
+        ],
+      }).output();
+      return new TextDecoder().decode(stdout).trim();
+    };
+    assertEquals(await ask(65534), "no: Permission denied");
+    assertEquals(await ask(0), "HTTP/1.1 200 OK");
+    Deno.chmodSync(path, 0o666);
+    assertEquals(await ask(65534), "HTTP/1.1 401 Unauthorized");
+    // Whoever connected meanwhile may still be there: it stays as for everybody else.
+    Deno.chmodSync(path, 0o600);
+    assertEquals(await ask(65534), "no: Permission denied");
+    assertEquals(await ask(0), "HTTP/1.1 401 Unauthorized");
+    await server.stop();
+    Deno.removeSync(folder);
+  },
+});
+
 Deno.test("serve: a file that is no socket is not removed for the Unix socket", async () => {
   const folder = Deno.makeTempDirSync();
   Deno.writeTextFileSync(`${folder}/notes`, "mine");
