@@ -137,6 +137,11 @@ const TYPES: Readonly<Partial<Record<Kind, readonly Kind[]>>> = {
   demo: ["core", "shell"],
 };
 
+/** Folders whose door a folder may import past `VALUES`: what programs outside speak, it speaks. */
+const NEIGHBOURS: Readonly<Record<string, readonly string[]>> = {
+  "lib/client": ["lib/liveness"],
+};
+
 /** Packages and who may import them. A package without a row is refused: add the row, and why. */
 const PACKAGES: Readonly<Record<string, readonly Kind[]>> = {
   commander: ["cli", "tests"],
@@ -290,6 +295,7 @@ function directionProblem(
   // A file of a folder is judged as its door: which of the two is meant is another question.
   const kinds = to.kind === "core" || to.kind === "shell" ? ["door" as Kind, to.kind] : [to.kind];
   if (kinds.some((kind) => VALUES[zone.kind].includes(kind))) return undefined;
+  if (to.kind === "door" && NEIGHBOURS[zone.folder]?.includes(to.folder)) return undefined;
   if (found.typeOnly) {
     if (kinds.some((kind) => TYPES[zone.kind]?.includes(kind))) return undefined;
     if (zone.kind === "core" && isPublicFact(target)) return undefined;

@@ -12,27 +12,37 @@
  */
 import { HostClient, type RecoveredCells } from "#lib/cell/mod_shell.ts";
 import { type CloudEvent, EVENT_TYPES, makeEvent } from "#lib/events/mod.ts";
-import type { EventLog } from "#lib/eventlog/mod.ts";
 import { FlowAudit, type FlowBatch, RecordReader } from "#lib/flow/mod.ts";
 import { CellRun, type CellRunOptions, type CellRunResult, type RunClock } from "./cell_run.ts";
+import type { CellBeats } from "./cell_beats.ts";
 import type { EarlierLife } from "./cell_listener.ts";
 import type { Settings } from "./config.ts";
 import { EventSink } from "./event_sink.ts";
+import { HeardRepeats } from "./heard_repeats.ts";
+import type { FactLog } from "./serve_log.ts";
+
+/** How often it is written down how many repeats were heard, in milliseconds. */
+const NOTE_INTERVAL_MS = 2000;
 
 /** What a host is started with. */
 export interface CellHostOptions {
   readonly settings: Settings;
   /** Not owned: closed by whoever opened it, after {@link CellHost.stop}. */
-  readonly log: EventLog;
+  readonly log: FactLog;
   readonly clock: RunClock;
   /** CloudEvents source: `/celld/<host>`. */
   readonly source: string;
+  /** Hears cells' beats; absent where no observer runs. */
+  readonly beats?: CellBeats;
   /** Called once an event is durable, in order. */
   onAppended(event: CloudEvent, seq: number): void;
   /** Something that the user should know and that ends nothing. */
   onWarning(text: string): void;
-  /** The host worker is gone, and served cells run on without it: this celld is to start again. */
-  onHostGone?(): void;
+  /**
+   * A worker is gone, served cells were let go of and run on without it: this celld is to start
+   * again. Where absent they are stopped when the flow listener dies.
+   */
+  onWorkerGone?(worker: "flow" | "host", detail: string): void;
   /**
    * Cells run on while the log refuses, and what finds no place is counted and told; where absent
    * they are stopped then.
@@ -54,6 +64,10 @@ export class CellHost {
   readonly #sink: EventSink;
   readonly #runs = new Set<CellRun>();
   readonly #runByIndex = new Map<number, CellRun>();
+  readonly #runIds = new WeakMap<CellRun, string>();
+  /** Of runs that outlive this process. */
+  readonly #heard: HeardRepeats | undefined;
+  #noting: ReturnType<typeof setInterval> | undefined;
   /** Settles with the last batch that waits for the log. */
   #dispatching: Promise<void> | undefined;
   /** Facts that found no place while the log was away, by cell and run. */
@@ -91,11 +105,14 @@ export class CellHost {
       onLost: (event) => this.#countLost(event),
       takeGapEvents: () => this.#takeGapEvents(),
     });
+    if (options.outlastsLog === true) {
+      this.#heard = HeardRepeats.open(`${options.settings.runtimeDir}/repeats.json`);
+      this.#noting = setInterval(() => this.#noteHeard(), NOTE_INTERVAL_MS);
+    }
     flow.onBatch = (batch) => this.#dispatch(batch);
     flow.onGone = (error) => {
       options.onWarning(error.message);
-      // Audit can no longer be complete: fail closed.
-      if (error.cell === undefined) this.stopAll();
+      if (error.cell === undefined) this.#onFlowGone(error.message);
       else this.#runByIndex.get(error.cell)?.stop();
     };
   }
@@ -122,14 +139,24 @@ export class CellHost {
     this.#sink.push(events);
   }
 
+  /** For a source that can wait: settles when there is room, undefined when there is now. */
+  ready(): Promise<void> | undefined {
+    return this.#sink.ready();
+  }
+
   /** Facts that are not durable yet. */
   get pendingCount(): number {
     return this.#sink.pendingCount;
   }
 
-  /** Whether the log refused at the last try. */
-  get isLogRefusing(): boolean {
-    return this.#sink.isFailing;
+  /** Why the log refused a fact at the last try; `undefined` where it did not. */
+  get logFailure(): Error | undefined {
+    return this.#sink.failure;
+  }
+
+  /** The worker, for what is asked of cells past their lives. */
+  get worker(): HostClient {
+    return this.#host;
   }
 
   /** Whether cells can still be made and ended. */
@@ -139,19 +166,21 @@ export class CellHost {
 
   /** Makes a cell's life, which begins with {@link CellHost.run}. */
   prepare(order: CellOrderOptions): CellRun {
-    const { settings, source, clock } = this.#options;
+    const { settings, source, clock, beats } = this.#options;
     const run: CellRun = new CellRun({
       ...order,
       settings,
       source,
       clock,
+      ...(beats === undefined ? {} : { beats }),
       host: this.#host,
       flow: this.#flow,
       onWarning: this.#options.onWarning,
       push: (facts) => this.#sink.push(facts),
       onIndex: (index) => this.#runByIndex.set(index, run),
-      onHostGone: () => this.#options.onHostGone?.(),
+      onHostGone: () => this.#options.onWorkerGone?.("host", "its thread has ended"),
     });
+    this.#runIds.set(run, order.runId);
     return run;
   }
 
@@ -163,8 +192,9 @@ export class CellHost {
   /** Takes over a prepared cell that runs already; see {@link CellRun.adopt}. */
   async adopt(run: CellRun, earlier: EarlierLife): Promise<void> {
     this.#runs.add(run);
+    const repeats = this.#heard?.of(this.#runIds.get(run)!) ?? 0;
     try {
-      await run.adopt(earlier);
+      await run.adopt({ ...earlier, audit: { ...earlier.audit, repeats } });
     } catch (cause) {
       this.#runs.delete(run);
       throw cause;
@@ -178,6 +208,7 @@ export class CellHost {
 
   /** Lets go of every cell: they go on, and nothing more is told of them here. */
   abandonAll(): void {
+    this.#noteHeard();
     for (const run of this.#runs) run.abandon();
     this.#runs.clear();
   }
@@ -189,12 +220,22 @@ export class CellHost {
     } finally {
       this.#runs.delete(run);
       if (this.#runByIndex.get(run.index) === run) this.#runByIndex.delete(run.index);
+      this.#heard?.forget(this.#runIds.get(run)!);
     }
   }
 
   /** Asks every running cell to end. */
   stopAll(): void {
     for (const run of this.#runs) run.stop();
+  }
+
+  /** Audit can no longer be complete: served cells are taken over by the next listener. */
+  #onFlowGone(detail: string): void {
+    const { onWorkerGone } = this.#options;
+    if (onWorkerGone === undefined) return this.stopAll();
+    // At once: a cell whose last flows nobody heard is not to tell its end as if they were.
+    this.abandonAll();
+    onWorkerGone("flow", detail);
   }
 
   /** Waits until all facts are durable; returns how many are not after the time. */
@@ -204,6 +245,7 @@ export class CellHost {
 
   /** Ends both workers. Cells that still run are left as they are. */
   async stop(): Promise<void> {
+    clearInterval(this.#noting);
     await this.#flow.stop();
     await this.#host.stop();
   }
@@ -242,6 +284,21 @@ export class CellHost {
       if (fact !== undefined) facts.push(fact);
     }
     this.#sink.push(facts);
+  }
+
+  #noteHeard(): void {
+    if (this.#heard === undefined) return;
+    for (const run of this.#runs) {
+      const { session } = run;
+      if (session !== undefined) this.#heard.note(this.#runIds.get(run)!, session.repeats);
+    }
+    try {
+      this.#heard.write();
+    } catch (error) {
+      // Without it the next celld counts too much as missed, and that is all.
+      const reason = error instanceof Error ? error.message : String(error);
+      this.#options.onWarning(`Cannot note what was heard: ${reason}`);
+    }
   }
 
   #countLost(event: CloudEvent): void {

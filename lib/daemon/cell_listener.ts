@@ -18,6 +18,7 @@ import type { CellCounters, HostClient } from "#lib/cell/mod_shell.ts";
 import type { CloudEvent, FlowRuleCounters } from "#lib/events/mod.ts";
 import {
   type EarlierAudit,
+  earlierFlowKey,
   EMPTY_LISTENER_STATS,
   type FlowAudit,
   type FlowListenerStats,
@@ -87,7 +88,7 @@ export class CellListener {
   /** Listens; when it resolves, nothing that is logged is missed. */
   async start(place: CellPlace): Promise<void> {
     const wantsPrograms = this.#options.settings.flowBackend === "ebpf";
-    await this.#watch(place, this.#makeSession(place.index), wantsPrograms);
+    await this.#watch(place, this.#makeSession(place.index), { wantsPrograms, knownOpen: [] });
   }
 
   /** Hears an adopted cell's flows again, and tells what nobody heard meanwhile. */
@@ -110,7 +111,9 @@ export class CellListener {
       gaps.push(session.noteGap(gap, clock.nextId));
     }
     this.#options.push(gaps);
-    await this.#watch(place, session, wantsPrograms);
+    const knownOpen = earlier.audit.flows.filter(({ decision }) => decision === "allow")
+      .map(earlierFlowKey).filter((key) => key !== undefined);
+    await this.#watch(place, session, { wantsPrograms, knownOpen });
   }
 
   /** Drains the listener, reads the rules' counters, and tells the last of the flows. */
@@ -141,7 +144,11 @@ export class CellListener {
     if (failure !== undefined) throw failure;
   }
 
-  async #watch(place: CellPlace, session: FlowSession, wantsPrograms: boolean): Promise<void> {
+  async #watch(
+    place: CellPlace,
+    session: FlowSession,
+    { wantsPrograms, knownOpen }: { wantsPrograms: boolean; knownOpen: readonly Uint8Array[] },
+  ): Promise<void> {
     const { flow, settings } = this.#options;
     const { index, netnsFd } = place;
     this.#session = session;
@@ -153,6 +160,7 @@ export class CellListener {
         netnsFd,
         group: settings.nflogGroup,
         conntrack: true,
+        knownOpen,
         ...(programs === undefined ? {} : { programs }),
       });
       if (programsRefused === undefined) this.#markedRefs = programs?.acceptRefs ?? [];

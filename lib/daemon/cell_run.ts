@@ -39,6 +39,8 @@ import type {
 import type { CloudEvent } from "#lib/events/mod.ts";
 import type { FlowAudit, FlowSession } from "#lib/flow/mod.ts";
 import { CellListener, type CellPlace, type EarlierLife } from "./cell_listener.ts";
+import { type CellBeats, openBeats } from "./cell_beats.ts";
+import { describeEnd, killUnwatched } from "./cell_run_end.ts";
 import type { Settings } from "./config.ts";
 
 /** Time and ids, so that a test can give its own. */
@@ -65,6 +67,8 @@ export interface CellRunOptions {
   readonly host: HostClient;
   readonly flow: FlowAudit;
   readonly clock: RunClock;
+  /** Hears the workload's beats; absent where no observer runs. */
+  readonly beats?: CellBeats;
   /** Takes facts, in order. */
   push(events: readonly CloudEvent[]): void;
   /** Told the number that the flow listener knows the cell by, once it has one. */
@@ -103,6 +107,7 @@ export class CellRun {
   #exit: ExitSummary | undefined;
   #startedAtMs: number | undefined;
   #isAbandoned = false;
+  #hasStalled = false;
 
   /** Nothing is made before {@link CellRun.run}. */
   constructor(options: CellRunOptions) {
@@ -161,6 +166,12 @@ export class CellRun {
       startedAtMs: facts.launchedAtMs + sinceMs,
     });
     try {
+      await openBeats(this.#options, { index: this.#index, isAdopted: true });
+    } catch (error) {
+      this.#options.onWarning((error as Error).message);
+      if (!this.#isAbandoned) this.stop();
+    }
+    try {
       const { acceptsToldBy } = facts;
       await this.#listener.resume(this.#place(), { ...earlier, acceptsToldBy });
     } catch (error) {
@@ -186,6 +197,11 @@ export class CellRun {
   /** Asks the workload to end, and kills it after its grace. */
   stop(): void {
     this.#feed({ kind: "stopRequested" });
+  }
+
+  /** It was silent for too long: an end that follows is a failure, not a wish. */
+  markStalled(): void {
+    this.#hasStalled = true;
   }
 
   /** Kills the workload at once. */
@@ -260,6 +276,8 @@ export class CellRun {
     if (step === "listener") return await this.#listener.start(this.#place());
     const { host, cellId } = this.#options;
     await this.#opened;
+    // Before the workload: it may beat at once.
+    if (step === "launch") await openBeats(this.#options, { index: this.#index, isAdopted: false });
     const facts = await host.request("step", {
       cellId,
       step: step as HostStep,
@@ -286,6 +304,7 @@ export class CellRun {
     if (step === "listener") return await this.#listener.end();
     const { host, cellId } = this.#options;
     await host.request("undo", { cellId, step: step as HostStep });
+    if (step === "launch") await this.#options.beats?.close(cellId);
   }
 
   /** An adopted cell whose flows cannot be heard: it ends, unless its spec lets it go on. */
@@ -318,7 +337,7 @@ export class CellRun {
         this.#options.onHostGone?.();
         return;
       }
-      this.#killUnwatched();
+      if (this.#pid !== undefined) killUnwatched(this.#pid);
     }
     if (exit.skippedBytes > 0) {
       this.#options.onWarning(
@@ -332,23 +351,10 @@ export class CellRun {
       pidsMaxHits: exit.pidsMaxHits,
       timedOut: this.#machine.timedOut,
       stopRequested: this.#machine.stopRequested,
+      stalled: this.#hasStalled && this.#machine.stopRequested,
     });
     this.#tellCompleted(this.#exit);
     this.#feed({ kind: "exited" });
-  }
-
-  /** Ends a tree that nobody waits for any more, so that it does not run on unrecorded. */
-  #killUnwatched(): void {
-    if (this.#pid === undefined) return;
-    try {
-      const stat = Deno.readTextFileSync(`/proc/${this.#pid}/stat`);
-      const parent = Number(stat.slice(stat.lastIndexOf(")") + 2).split(" ")[1]);
-      // The number may have been given to another process, but not to another child of ours:
-      // the thread that starts and reaps them is gone.
-      if (parent === Deno.pid) Deno.kill(this.#pid, "SIGKILL");
-    } catch (error) {
-      if (!(error instanceof Deno.errors.NotFound)) throw error;
-    }
   }
 
   #onDestroyed(end: LifecycleEnd): void {
@@ -384,10 +390,4 @@ export class CellRun {
   async #ask(request: Promise<unknown>): Promise<void> {
     await request.catch(() => undefined);
   }
-}
-
-function describeEnd(end: LifecycleEnd): string | undefined {
-  if (end.failure) return `${end.failure.step}: ${end.failure.reason}`;
-  const left = end.leftovers.map(({ step, reason }) => `${step}: ${reason}`);
-  return left.length === 0 ? undefined : `left behind: ${left.join("; ")}`;
 }

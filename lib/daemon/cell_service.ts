@@ -13,19 +13,20 @@
  */
 import { CellEvents, type CellSpec, type FormationPlace, readCellSpec } from "#lib/cell/mod.ts";
 import { readEndedCell } from "#lib/cell/mod_shell.ts";
-import type { CloudEvent } from "#lib/events/mod.ts";
-import type { EventLog } from "#lib/eventlog/mod.ts";
+import { type CloudEvent, EVENT_TYPES } from "#lib/events/mod.ts";
+import type { EventLog, LogEntry } from "#lib/eventlog/mod.ts";
 import { type Cell, isCellEnded } from "#lib/projection/mod.ts";
 import type { CellHost } from "./cell_host.ts";
 import { readSecrets, reasonOf } from "./cell_order.ts";
 import type { CellRun, RunClock } from "./cell_run.ts";
-import { earlierLife, type EndAction, endFacts } from "./cell_service_facts.ts";
+import { earlierLife, type EndAction, endFacts, STALLED } from "./cell_service_facts.ts";
 import {
   type CellAction,
   type CellPresence,
   reconcileCells,
   type WantedCell,
 } from "./serve_reconcile.ts";
+import { type FactLog, isAway, isUnconfirmed } from "./serve_log.ts";
 import type { ServeState } from "./serve_state.ts";
 
 /** Cells at once, those that are being made and ended included. */
@@ -33,11 +34,17 @@ export const SERVED_CELLS_MAX = 10_000;
 /** How often recovery is tried where a cell ends between two looks. */
 const RECOVERY_ROUNDS_MAX = 5;
 const RECOVERY_PAUSE_MS = 100;
+/** Pause before a log that is away is asked again, in milliseconds. */
+const AWAY_PAUSE_MS = 500;
 
 /** What the service works with. */
 export interface CellServiceOptions {
   readonly host: CellHost;
   readonly log: EventLog;
+  /** Takes facts also while the log is away. */
+  readonly facts: FactLog;
+  /** Aborted when the server is to end. */
+  readonly signal: AbortSignal;
   readonly state: ServeState;
   readonly clock: RunClock;
   /** CloudEvents source: `/celld/<host>`. */
@@ -63,6 +70,8 @@ export class CellService {
   /** Cells whose end somebody wants that are not held yet, and whether without grace. */
   readonly #stopsAhead = new Map<string, boolean>();
   readonly #lives = new Set<Promise<void>>();
+  /** Cells whose end was asked for without the log's answer, and whether without grace. */
+  readonly #stopsUnconfirmed = new Map<string, boolean>();
   #isClosing = false;
 
   /** Knows no cell before {@link CellService.resume}. */
@@ -73,6 +82,11 @@ export class CellService {
   /** Cells that are held now. */
   get heldCount(): number {
     return this.#runs.size;
+  }
+
+  /** Whether a cell is held now. */
+  holds(cellId: string): boolean {
+    return this.#runs.has(cellId);
   }
 
   /** Makes what the log says true again. Resolves when every living cell is held. */
@@ -97,11 +111,43 @@ export class CellService {
     }
   }
 
-  /** Admits a cell: durable when it resolves, and then made. Rejects with the log's error. */
-  async request(wish: CellWish): Promise<void> {
+  /**
+   * Admits a cell: durable when it resolves, and then made. Rejects with the log's error; then it
+   * is never made, unless the caller gives the stamp, and with it asks again.
+   */
+  async request(wish: CellWish, stamp?: { id: string; time: string }): Promise<void> {
     const { spec, document, place } = wish;
-    await this.commit([this.#eventsOf(wish, spec.id).requested(this.#stamp(), document, place)]);
+    const events = this.#eventsOf(wish, spec.id);
+    try {
+      await this.commit([events.requested(stamp ?? this.#stamp(), document, place)]);
+    } catch (error) {
+      if (stamp === undefined) {
+        const detail = "the log did not confirm the request in time";
+        await this.withdraw(error, () => events.refused(this.#stamp(), "log", detail));
+      }
+      throw error;
+    }
     this.#begin(wish);
+  }
+
+  /**
+   * A command that failed may be in the log all the same. What makes it void is durable before the
+   * caller is told of the failure, so that no later start acts on it.
+   */
+  async withdraw(error: unknown, makeVoid: () => CloudEvent): Promise<void> {
+    if (!isUnconfirmed(error)) return;
+    const event = makeVoid();
+    try {
+      await this.#options.facts.append([event]);
+    } catch {
+      // Not even the disk takes it now: it waits in memory, and is tried again.
+      this.#options.host.push([event]);
+    }
+  }
+
+  /** Whether a cell is this host's, in a log that several may share. */
+  isOurs({ spec, source }: Cell): boolean {
+    return spec !== undefined && source === this.#options.source;
   }
 
   /** Makes a cell that was asked for, where nothing of it was made yet. */
@@ -113,8 +159,30 @@ export class CellService {
   /** Asks a cell to end: durable when it resolves. Rejects with the log's error. */
   async stop(cell: Cell, reason: string, force = false): Promise<void> {
     const events = this.#eventsOf({ cellId: cell.id, runId: cell.runId ?? cell.id }, cell.specId);
-    await this.commit([events.stopRequested(this.#stamp(), reason, force)]);
+    try {
+      await this.commit([events.stopRequested(this.#stamp(), reason, force)]);
+    } catch (error) {
+      if (isUnconfirmed(error)) this.#stopsUnconfirmed.set(cell.id, force);
+      throw error;
+    }
     this.#end(cell.id, force);
+  }
+
+  /** Ends a cell that was silent too long, as a failure. Rejects with the log's error. */
+  async stopStalled(cell: Cell): Promise<void> {
+    this.#runs.get(cell.id)?.markStalled();
+    await this.stop(cell, STALLED);
+  }
+
+  /** Takes an entry of the log: a wish that was not confirmed may be there after all. */
+  onEntry({ event }: LogEntry): void {
+    if (this.#stopsUnconfirmed.size === 0) return;
+    const { cellId } = (event.data ?? {}) as { cellId?: string };
+    const force = cellId === undefined ? undefined : this.#stopsUnconfirmed.get(cellId);
+    if (force === undefined) return;
+    if (event.type === EVENT_TYPES.cellStopRequested) this.#end(cellId!, force);
+    else if (event.type !== EVENT_TYPES.cellDestroyed) return;
+    this.#stopsUnconfirmed.delete(cellId!);
   }
 
   /** Appends a command, and waits until the state has it. Rejects with the log's error. */
@@ -122,6 +190,18 @@ export class CellService {
     const { log, state } = this.#options;
     const seqs = await log.append(events);
     await state.applied(Math.max(...seqs));
+  }
+
+  /** Appends what must be told, however long the log is away. Rejects when the server is to end. */
+  async commitSurely(events: readonly CloudEvent[]): Promise<void> {
+    for (;;) {
+      try {
+        return await this.commit(events);
+      } catch (error) {
+        if (!isAway(error) || this.#options.signal.aborted) throw error;
+        await new Promise((resolve) => setTimeout(resolve, AWAY_PAUSE_MS));
+      }
+    }
   }
 
   /** Lets go of all cells; they go on. With `isEnding`, ends them first. */
@@ -170,9 +250,9 @@ export class CellService {
 
   /** Cells that have not ended by the log, and that this host was asked to run. */
   *#wanted(): Iterable<WantedCell> {
-    const { state, source } = this.#options;
+    const { state } = this.#options;
     for (const cell of state.projection.cells()) {
-      if (isCellEnded(cell) || cell.spec === undefined || cell.source !== source) continue;
+      if (isCellEnded(cell) || !this.isOurs(cell)) continue;
       if (this.#runs.has(cell.id)) continue;
       yield {
         id: cell.id,
@@ -277,7 +357,7 @@ export class CellService {
   async #tellEnd(cell: Cell, action: EndAction): Promise<void> {
     const { runtimeDir, source } = this.#options;
     const ended = action === "complete" ? readEndedCell(runtimeDir, cell.id) : undefined;
-    await this.commit(endFacts(cell, action, { ended, source, stamp: () => this.#stamp() }));
+    await this.commitSurely(endFacts(cell, action, { ended, source, stamp: () => this.#stamp() }));
   }
 
   #refuse(

@@ -20,6 +20,9 @@ import type { Cell, Flow, Projection } from "#lib/projection/mod.ts";
 import type { EarlierLife } from "./cell_listener.ts";
 import type { CellAction } from "./serve_reconcile.ts";
 
+/** The reason of a stop request that celld makes itself, for a cell that was silent too long. */
+export const STALLED = "stalled";
+
 /** Recent flows of an adopted cell that are not told again. */
 const EARLIER_FLOWS_MAX = 256;
 
@@ -75,6 +78,7 @@ export function endFacts(cell: Cell, action: EndAction, context: EndContext): Cl
     pidsMaxHits: end?.pidsMaxHits ?? 0,
     timedOut: false,
     stopRequested: cell.stopReason !== undefined,
+    stalled: cell.stopReason === STALLED,
   });
   const facts: CloudEvent[] = [];
   const hasRun = record !== undefined && end?.record.kind !== "execFailed";

@@ -9,7 +9,7 @@
  */
 import type { CellSpec } from "#lib/cell/mod.ts";
 import type { ApiClient } from "#lib/client/mod.ts";
-import { apiSocketPath, logPath, type Settings } from "./config.ts";
+import { apiSocketPath, logPath, SettingError, type Settings } from "./config.ts";
 import { diagnose, type LogFact } from "./doctor.ts";
 import type {
   ApiOptions,
@@ -36,17 +36,21 @@ export function composePorts(settings: Settings): CliPorts {
     serve: serveApi,
     showPolicy: (spec, options) => showPolicy(settings, spec, options),
     openLog: () => openLog(settings),
-    verifyLog: () => verifyLogFile(logPath(settings.stateDir)),
+    verifyLog: () => verifyLogFile(localLogPath(settings, "verify")),
     importLog: async (events) => {
       const { importLog } = await import("./log_transfer.ts");
-      return await importLog(logPath(settings.stateDir), events);
+      return await importLog(settings, events);
     },
-    backupLog: (path) => backupLogFile(settings, path),
+    backupLog: (path) => backupLogFile(localLogPath(settings, "back up"), path),
     openApi: (options) => openApi(settings, options),
     tokens: tokenPort(settings),
     doctor: async () => {
       const { gatherHostFacts } = await import("./doctor_shell.ts");
       return diagnose(await gatherHostFacts({ settings, inspectLog: () => inspectLog(settings) }));
+    },
+    beat: async (options) => {
+      const { beatForChild } = await import("./beat_child.ts");
+      return await beatForChild(options);
     },
     version: versionView,
   };
@@ -123,8 +127,16 @@ async function showPolicy(
 }
 
 async function openLog(settings: Settings): Promise<LogReader> {
-  const { openSqliteLog } = await import("#lib/eventlog/mod.ts");
-  return await openSqliteLog(logPath(settings.stateDir), { mode: "read" });
+  const { openLogReader } = await import("./log_store.ts");
+  return await openLogReader(settings);
+}
+
+/** The log's file. Throws where the log is none. */
+function localLogPath({ log, stateDir }: Settings, action: string): string {
+  if (log === undefined) return logPath(stateDir);
+  throw new SettingError(
+    `Cannot ${action} the log at ${JSON.stringify(log.shownUrl)}: that is the broker's to do`,
+  );
 }
 
 async function verifyLogFile(path: string): Promise<LogVerifyReport> {
@@ -145,9 +157,9 @@ async function verifyLogFile(path: string): Promise<LogVerifyReport> {
   };
 }
 
-async function backupLogFile(settings: Settings, path: string): Promise<LogBackupReport> {
+async function backupLogFile(from: string, path: string): Promise<LogBackupReport> {
   const { backupLog } = await import("#lib/eventlog/mod.ts");
-  const sizeBytes = await backupLog(logPath(settings.stateDir), path);
+  const sizeBytes = await backupLog(from, path);
   return { sizeBytes, verified: await verifyLogFile(path) };
 }
 
@@ -160,7 +172,20 @@ async function openApi(settings: Settings, options: ApiOptions): Promise<ApiClie
     tokenPath: firstTokenPath(settings.stateDir),
   };
   const endpoint = findEndpoint(discovery);
-  return new ApiClient(endpoint, { token: findToken(endpoint, discovery) });
+  const { caCert } = options;
+  return new ApiClient(endpoint, {
+    token: findToken(endpoint, discovery),
+    ...(caCert === undefined ? {} : { caCerts: [readCaCert(caCert)] }),
+  });
+}
+
+function readCaCert(path: string): string {
+  try {
+    return Deno.readTextFileSync(path);
+  } catch (cause) {
+    const why = cause instanceof Error ? cause.message : String(cause);
+    throw new SettingError(`Cannot read ${JSON.stringify(path)}: ${why}`, { cause });
+  }
 }
 
 function tokenPort({ stateDir }: Settings): TokenPort {
@@ -180,7 +205,7 @@ function tokenView({ name, scope, createdAt, expiresAt }: TokenView): TokenView 
 }
 
 async function inspectLog(settings: Settings): Promise<LogFact | undefined> {
-  const path = logPath(settings.stateDir);
+  const path = settings.log?.shownUrl ?? logPath(settings.stateDir);
   try {
     const log = await openLog(settings);
     try {

@@ -1,8 +1,8 @@
 /**
- * The settings of a celld process: flags win over the environment, the environment over the
- * defaults, and each value knows where it came from.
+ * The settings of a celld process: flags win over the environment, that over the configuration
+ * file, that over the defaults, and each value knows where it came from.
  *
- * Pure: the environment is passed in. A bad value is a {@link SettingError} that names the flag
+ * Pure: environment and file are passed in. A bad value is a {@link SettingError} that names the flag
  * or variable; only the variables of the flow audit fall back silently, as the tools that share
  * them do (the origin then carries a note).
  *
@@ -10,6 +10,14 @@
  */
 import { type IpFamily, parseCidr } from "#lib/base/mod.ts";
 import type { FlowBackend } from "#lib/flow/mod.ts";
+import {
+  LOG_SETTING_DEFINITIONS,
+  type LogSettingName,
+  type LogSettings,
+  readLogSettings,
+  SETTING_NONE,
+  withoutCredentials,
+} from "./config_log.ts";
 
 /** The settings, ready to use. */
 export interface Settings {
@@ -27,16 +35,22 @@ export interface Settings {
   readonly ipv6Pool: string;
   /** The cgroup that cells' cgroups are made in, relative to each hierarchy's root. */
   readonly cgroupParent: string;
+  /** The socket that agents of the host beat to; absent: `beat.sock` in the runtime directory. */
+  readonly beatSocket?: string;
+  /** A file that says more of liveness; see `liveness_config.ts`. */
+  readonly livenessFile?: string;
+  /** A log in JetStream; absent: SQLite in the state directory. */
+  readonly log?: LogSettings;
 }
 
 /** The name of a setting. */
-export type SettingName = keyof Settings;
+export type SettingName = Exclude<keyof Settings, "log"> | LogSettingName;
 
 /** Where a value came from. */
 export interface SettingOrigin {
   /** Which layer gave it. */
-  readonly source: "flag" | "environment" | "default";
-  /** The flag or the variable; absent for a default. */
+  readonly source: "flag" | "environment" | "file" | "default";
+  /** The flag, the variable or the file's path; absent for a default. */
   readonly from?: string;
   /** What was set and not used, and why. */
   readonly note?: string;
@@ -46,6 +60,8 @@ export interface SettingOrigin {
 export interface ResolvedSettings {
   /** The values. */
   readonly settings: Settings;
+  /** The values as they may be shown: without secrets. */
+  readonly shown: Readonly<Record<SettingName, string | number>>;
   /** Where each came from. */
   readonly origins: Readonly<Record<SettingName, SettingOrigin>>;
 }
@@ -76,7 +92,16 @@ export interface SettingDefinition {
   readonly lenientVariable?: boolean;
   /** An older name of the variable, which wins over it where it is set. */
   readonly olderVariable?: string;
+  /** A URL that may hold credentials, which are never shown. */
+  readonly isSecretUrl?: boolean;
+  /** Not in the help of every command. */
+  readonly isRare?: boolean;
 }
+
+/** The host's beat socket is where it always is. */
+const BEAT_SOCKET_AUTO = "auto";
+/** Agents of the host have no socket. */
+export const BEAT_SOCKET_OFF = "off";
 
 /** The bound of a path that goes into socket and mount calls. */
 const PATH_LENGTH_MAX = 200;
@@ -146,6 +171,25 @@ export const SETTING_DEFINITIONS: Readonly<Record<SettingName, SettingDefinition
         ? undefined
         : "a relative cgroup path",
   },
+  beatSocket: {
+    flag: "--beat-socket",
+    variable: "CELLD_BEAT_SOCKET",
+    fallback: BEAT_SOCKET_AUTO,
+    placeholder: "path",
+    help: "where the host's agents beat: auto (beat.sock in the runtime directory), off, or a path",
+    refuse: (text) =>
+      text === BEAT_SOCKET_AUTO || text === BEAT_SOCKET_OFF ? undefined : refusePath(text),
+  },
+  livenessFile: {
+    flag: "--liveness-file",
+    variable: "CELLD_LIVENESS_FILE",
+    fallback: SETTING_NONE,
+    placeholder: "path",
+    help: "thresholds, expected agents and recovery, in YAML",
+    refuse: (text) => text === SETTING_NONE ? undefined : refusePath(text),
+    isRare: true,
+  },
+  ...LOG_SETTING_DEFINITIONS,
 };
 
 /** The names of all settings, in the order in which they are shown. */
@@ -170,23 +214,56 @@ export function resolveSettings(
   options: {
     readonly flags: SettingTexts;
     readonly env: Readonly<Record<string, string | undefined>>;
+    /** What the configuration file says, and where it is. */
+    readonly file?: { readonly path: string; readonly texts: SettingTexts };
   },
 ): ResolvedSettings {
+  const { flags, env, file } = options;
   const texts: Partial<Record<SettingName, string>> = {};
   const origins: Partial<Record<SettingName, SettingOrigin>> = {};
   for (const name of SETTING_NAMES) {
-    const resolved = resolveOne(SETTING_DEFINITIONS[name], options.flags[name], options.env);
+    const definition = SETTING_DEFINITIONS[name];
+    const text = file?.texts[name];
+    const named = text === undefined ? undefined : { text, name, path: file!.path };
+    const resolved = resolveOne(definition, flags[name], env, named);
     texts[name] = resolved.text;
     origins[name] = resolved.origin;
   }
-  const { nflogGroup, flowBackend, ...rest } = texts as Record<SettingName, string>;
+  const settings = settingsOf(texts as Record<SettingName, string>);
   return {
-    settings: {
-      ...rest,
-      nflogGroup: Number(nflogGroup),
-      flowBackend: flowBackend === "ebpf" ? "ebpf" : "nflog",
-    },
+    settings,
+    shown: shownTexts(texts as Record<SettingName, string>, settings),
     origins: origins as Record<SettingName, SettingOrigin>,
+  };
+}
+
+function settingsOf(texts: Readonly<Record<SettingName, string>>): Settings {
+  const { runtimeDir, stateDir, ipv4Pool, ipv6Pool, cgroupParent } = texts;
+  const { beatSocket, livenessFile } = texts;
+  const log = readLogSettings(texts, stateDir);
+  return {
+    runtimeDir,
+    stateDir,
+    nflogGroup: Number(texts.nflogGroup),
+    flowBackend: texts.flowBackend === "ebpf" ? "ebpf" : "nflog",
+    ipv4Pool,
+    ipv6Pool,
+    cgroupParent,
+    ...(beatSocket === BEAT_SOCKET_AUTO ? {} : { beatSocket }),
+    ...(livenessFile === SETTING_NONE ? {} : { livenessFile }),
+    ...(log === undefined ? {} : { log }),
+  };
+}
+
+function shownTexts(
+  texts: Readonly<Record<SettingName, string>>,
+  { nflogGroup, log }: Settings,
+): Record<SettingName, string | number> {
+  return {
+    ...texts,
+    nflogGroup,
+    log: log?.shownUrl ?? texts.log,
+    spoolBytes: Number(texts.spoolBytes),
   };
 }
 
@@ -194,8 +271,9 @@ function resolveOne(
   definition: SettingDefinition,
   flag: string | undefined,
   env: Readonly<Record<string, string | undefined>>,
+  file: { text: string; name: string; path: string } | undefined,
 ): { text: string; origin: SettingOrigin } {
-  const { olderVariable, fallback } = definition;
+  const { olderVariable } = definition;
   const isOlder = olderVariable !== undefined && env[olderVariable] !== undefined;
   const variable = isOlder ? olderVariable : definition.variable;
   if (flag !== undefined) {
@@ -203,17 +281,25 @@ function resolveOne(
   }
   // A variable that is set and empty is one that somebody cleared.
   const value = env[variable];
-  if (value === undefined || value === "") {
-    return { text: fallback, origin: { source: "default" } };
-  }
+  if (value === undefined || value === "") return fromFile(definition, file);
   if (definition.lenientVariable === true && definition.refuse(value) !== undefined) {
     const note = `${variable}=${JSON.stringify(value)} is not ${definition.refuse(value)}`;
-    return { text: fallback, origin: { source: "default", note } };
+    const { text, origin } = fromFile(definition, file);
+    return { text, origin: { ...origin, note } };
   }
   return {
     text: accept(definition, variable, value),
     origin: { source: "environment", from: variable },
   };
+}
+
+function fromFile(
+  definition: SettingDefinition,
+  file: { text: string; name: string; path: string } | undefined,
+): { text: string; origin: SettingOrigin } {
+  if (file === undefined) return { text: definition.fallback, origin: { source: "default" } };
+  const text = accept(definition, `${file.name} in ${file.path}`, file.text);
+  return { text, origin: { source: "file", from: file.path } };
 }
 
 function fromFlag(definition: SettingDefinition): SettingOrigin {
@@ -223,7 +309,8 @@ function fromFlag(definition: SettingDefinition): SettingOrigin {
 function accept(definition: SettingDefinition, from: string, text: string): string {
   const wanted = definition.refuse(text);
   if (wanted === undefined) return text;
-  throw new SettingError(`Cannot use ${from} ${JSON.stringify(text)}: want ${wanted}`);
+  const shown = definition.isSecretUrl === true ? withoutCredentials(text) : text;
+  throw new SettingError(`Cannot use ${from} ${JSON.stringify(shown)}: want ${wanted}`);
 }
 
 /** The event log's file under a state directory. */

@@ -7,11 +7,16 @@
 import { OUTPUT_MAX_BYTES_DEFAULT, parseDocumentText, readCellSpec } from "#lib/cell/mod.ts";
 import type { EventLog } from "#lib/eventlog/mod.ts";
 import {
+  type AgentAnswer,
+  type AgentPort,
+  type AgentQuery,
   type CellQuery,
   type CellRecord,
   type CellStarted,
   type ControlPlane,
   type EventReader,
+  type ExecPart,
+  type ExecPort,
   type FlowQuery,
   type FormationKey,
   type FormationQuery,
@@ -28,6 +33,7 @@ import {
   type RuleQuery,
   type ScaleWish,
   type StatusReport,
+  type UdpPort,
   type VersionView,
 } from "#lib/http/mod.ts";
 import {
@@ -46,6 +52,7 @@ import {
 import { makeCellId } from "./cell_order.ts";
 import type { RunClock } from "./cell_run.ts";
 import { type CellService, SERVED_CELLS_MAX } from "./cell_service.ts";
+import type { ExecService } from "./exec_service.ts";
 import type { ServeFormations } from "./serve_formations.ts";
 import { openOutput } from "./serve_output.ts";
 import type { ServeState } from "./serve_state.ts";
@@ -57,13 +64,20 @@ const OUTPUT_KEEP_MIN = 1024 * 1024;
 /** The parts of a server. */
 export interface ServePlaneOptions {
   readonly cells: CellService;
+  readonly execs: ExecService;
   readonly formations: ServeFormations;
+  /** Absent where no observer runs. */
+  readonly agents?: AgentPort;
+  /** Absent where no load balancer runs. */
+  readonly udp?: UdpPort;
   readonly state: ServeState;
   readonly log: EventLog;
   readonly clock: RunClock;
   readonly runtimeDir: string;
   health(): HealthView;
-  metricsText(): string;
+  /** Why the log refuses facts now; `undefined` where it takes them. */
+  logFailure(): Error | undefined;
+  metricsText(): Promise<string>;
   authorize(token: string): Grant | undefined;
 }
 
@@ -88,7 +102,9 @@ export class ServePlane implements ControlPlane {
     const refusal = this.#unready();
     if (refusal !== undefined) return refusal;
     const id = await this.#options.formations.admit(document);
-    return this.formation({ id }).record!;
+    // The broker may have gone away between storing it and telling the state of it.
+    return this.formation({ id }).record ??
+      refuse("log-unavailable", "Cannot show the formation yet: it is admitted", { id });
   }
 
   async cancelFormation(key: FormationKey): Promise<FormationRecord | Refusal> {
@@ -158,7 +174,7 @@ export class ServePlane implements ControlPlane {
     const cell = this.#projection.cell(id);
     if (cell === undefined) return noCell(id);
     if (isCellEnded(cell)) return refuse("not-running", "Cannot stop the cell: it has ended");
-    if (cell.spec === undefined) {
+    if (!this.#options.cells.isOurs(cell)) {
       return refuse("conflict", "Cannot stop the cell: another celld runs it");
     }
     const refusal = this.#unready();
@@ -185,6 +201,20 @@ export class ServePlane implements ControlPlane {
           ? refuse("output-gone", "Cannot read the cell's output: it is not kept here")
           : emptyOutput()),
     );
+  }
+
+  async execCell(
+    ...[id, wish, caller]: Parameters<ExecPort["execCell"]>
+  ): Promise<AsyncIterable<ExecPart> | Refusal> {
+    const cell = this.#projection.cell(id);
+    if (cell === undefined) return noCell(id);
+    return this.#unready() ?? await this.#options.execs.start(cell, wish, caller);
+  }
+
+  writeExec(
+    ...[key, bytes, isLast]: Parameters<ExecPort["writeExec"]>
+  ): Promise<Refusal | undefined> {
+    return this.#options.execs.write(key, bytes, isLast);
   }
 
   formations(query: FormationQuery): ListView<FormationRecord> {
@@ -240,6 +270,15 @@ export class ServePlane implements ControlPlane {
     });
   }
 
+  agents(query: AgentQuery): AgentAnswer | Promise<AgentAnswer> {
+    return this.#options.agents?.agents(query) ??
+      refuse("liveness-unavailable", "Cannot show agents: no observer runs here");
+  }
+
+  get udp(): UdpPort | undefined {
+    return this.#options.udp;
+  }
+
   hosts(): ListView<ReturnType<typeof hostRecord>> {
     return this.#list(["host"], () => this.#projection.hosts().map((it) => this.#hostRecord(it)));
   }
@@ -265,7 +304,7 @@ export class ServePlane implements ControlPlane {
   }
 
   metricsText(): Promise<string> {
-    return Promise.resolve(this.#options.metricsText());
+    return this.#options.metricsText();
   }
 
   authorize(token: string): Grant | undefined {
@@ -301,10 +340,15 @@ export class ServePlane implements ControlPlane {
   #unready(): Refusal | undefined {
     const { isLive, isReady, reasons } = this.#options.health();
     if (isLive && isReady) return undefined;
-    return refuse(
-      isLive ? "shutting-down" : "host-unavailable",
-      `Cannot take commands: ${reasons.join("; ")}`,
-    );
+    const failure = this.#options.logFailure();
+    const kind = !isLive
+      ? "host-unavailable"
+      : failure === undefined
+      ? "shutting-down"
+      : failure.name === "LogFullError"
+      ? "log-full"
+      : "log-unavailable";
+    return refuse(kind, `Cannot take commands: ${reasons.join("; ")}`);
   }
 }
 

@@ -12,7 +12,7 @@
  * @module
  */
 import { type CloudEvent, EVENT_TYPES } from "#lib/events/mod.ts";
-import type { EventLog } from "#lib/eventlog/mod.ts";
+import type { FactLog } from "./serve_log.ts";
 
 /** Facts that wait in memory while the log is away; at about 1 KiB each, some 64 MiB. */
 export const EVENTS_PENDING_MAX = 65_536;
@@ -31,7 +31,7 @@ const EVENTS_HIGH_WATER = 8192;
 
 /** What the owner of a sink is told. */
 export interface EventSinkOptions {
-  readonly log: EventLog;
+  readonly log: FactLog;
   /** Called once an event is durable, in order. */
   onAppended(event: CloudEvent, seq: number): void;
   /** Called at the first failure of a row of failures. */
@@ -46,7 +46,7 @@ export interface EventSinkOptions {
 export class EventSink {
   readonly #options: EventSinkOptions;
   #pending: CloudEvent[] = [];
-  #isFailing = false;
+  #failure: Error | undefined;
   #isStopped = false;
   #pump: Promise<void> | undefined;
   #room: PromiseWithResolvers<void> | undefined;
@@ -61,9 +61,9 @@ export class EventSink {
     return this.#pending.length;
   }
 
-  /** Whether the log refused at the last try. */
-  get isFailing(): boolean {
-    return this.#isFailing;
+  /** Why the log refused at the last try; `undefined` where it did not. */
+  get failure(): Error | undefined {
+    return this.#failure;
   }
 
   /** Takes facts; never fails and never waits. */
@@ -84,7 +84,7 @@ export class EventSink {
    * ever end.
    */
   ready(): Promise<void> | undefined {
-    if (this.#isFailing || this.#pending.length < EVENTS_HIGH_WATER) return undefined;
+    if (this.#failure !== undefined || this.#pending.length < EVENTS_HIGH_WATER) return undefined;
     this.#room ??= Promise.withResolvers<void>();
     return this.#room.promise;
   }
@@ -110,14 +110,14 @@ export class EventSink {
       const batch = this.#pending.slice(0, APPEND_EVENTS_MAX);
       try {
         const seqs = await this.#options.log.append(batch);
-        this.#isFailing = false;
+        this.#failure = undefined;
         this.#pending.splice(0, batch.length);
         batch.forEach((event, index) => this.#options.onAppended(event, seqs[index]!));
         if (this.#pending.length === 0) this.#pending.push(...this.#options.takeGapEvents());
         if (this.#pending.length < EVENTS_HIGH_WATER) this.#letIn();
       } catch (error) {
-        if (!this.#isFailing) this.#options.onUnavailable(error as Error);
-        this.#isFailing = true;
+        if (this.#failure === undefined) this.#options.onUnavailable(error as Error);
+        this.#failure = error as Error;
         this.#letIn();
         await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
       }

@@ -1,23 +1,25 @@
 /**
- * Brings events from elsewhere into a local log, in order and each once.
+ * Brings events from elsewhere into the log, in order and each once.
  *
  * An event's id is its identity, so an import that was cut short is simply run again.
  *
  * @module
  */
 import type { CloudEvent } from "#lib/events/mod.ts";
-import { openSqliteLog, type SqliteEventLog } from "#lib/eventlog/mod.ts";
+import type { EventLog } from "#lib/eventlog/mod.ts";
+import type { Settings } from "./config.ts";
+import { openEventLog } from "./log_store.ts";
 import type { LogImportReport } from "./ports.ts";
 
 /** Events of one append. */
 const BATCH_EVENTS = 512;
 
-/** Appends events to the log at a path. Rejects as `EventLog.append` does. */
+/** Appends events to the log of the settings. Rejects as `EventLog.append` does. */
 export async function importLog(
-  path: string,
+  settings: Settings,
   events: AsyncIterable<CloudEvent>,
 ): Promise<LogImportReport> {
-  const log = await openSqliteLog(path);
+  const log = await openEventLog(settings);
   try {
     const before = await log.lastSeq();
     let takenCount = 0;
@@ -37,7 +39,7 @@ export async function importLog(
   }
 }
 
-async function append(log: SqliteEventLog, batch: readonly CloudEvent[]): Promise<number> {
+async function append(log: EventLog, batch: readonly CloudEvent[]): Promise<number> {
   await log.append(batch);
   return batch.length;
 }

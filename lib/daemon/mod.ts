@@ -8,6 +8,8 @@
  */
 export * from "./compose.ts";
 export * from "./config.ts";
+export * from "./config_file.ts";
+export type { LogSettingName, LogSettings } from "./config_log.ts";
 export * from "./doctor.ts";
 export * from "./ports.ts";
 export * from "./version.ts";

@@ -56,6 +56,8 @@ export interface ServeOptions {
   readonly tls?: { readonly cert: string; readonly key: string };
   /** Origins of web pages that may use the API. */
   readonly corsOrigins?: readonly string[];
+  /** Text of the UDP load balancer's document, YAML or JSON. */
+  readonly udpText?: string;
   /** Cells end with the server; else they go on, and the next one takes them over. */
   readonly isEndingCells: boolean;
   /** Called once when commands are taken. */
@@ -154,6 +156,8 @@ export interface ApiOptions {
   readonly server?: string | undefined;
   /** The token's text. */
   readonly token?: string | undefined;
+  /** PEM file of who may sign the server's certificate, besides those that the runtime trusts. */
+  readonly caCert?: string | undefined;
 }
 
 /** A token of the API as it may be shown: never its text. */
@@ -186,6 +190,20 @@ export interface TokenPort {
   list(): Promise<readonly TokenView[]>;
   /** Ends a token; false where there is none of the name. */
   revoke(name: string): Promise<boolean>;
+}
+
+/** A program that is beaten for. */
+export interface BeatChildOptions {
+  /** The program and its arguments. */
+  readonly argv: readonly string[];
+  /** Milliseconds between beats. */
+  readonly everyMs: number;
+  /** The observer's socket. */
+  readonly socketPath: string;
+  /** Beats stopped arriving, or arrive again. */
+  onWarning(text: string): void;
+  /** Calls back on each signal that the program is to get, until the returned function is called. */
+  onSignal(handle: (signal: string) => void): () => void;
 }
 
 /** What this celld is. */
@@ -224,6 +242,8 @@ export interface CliPorts {
   readonly tokens: TokenPort;
   /** Says what this host can do. */
   doctor(): Promise<DoctorReport>;
+  /** Runs a program to its end, beating while it lives; its exit code. */
+  beat(options: BeatChildOptions): Promise<number>;
   /** Says what this celld is. */
   version(): VersionView;
 }

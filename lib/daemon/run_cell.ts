@@ -9,12 +9,12 @@
  * @module
  */
 import { CellEvents } from "#lib/cell/mod.ts";
-import { type EventLog, openSqliteLog } from "#lib/eventlog/mod.ts";
+import type { EventLog } from "#lib/eventlog/mod.ts";
 import { signalName } from "#ffi/mod.ts";
 import { CellHost } from "./cell_host.ts";
 import type { CellRunResult, RunClock } from "./cell_run.ts";
 import { makeCellId, readSecrets, reasonOf, RunError, SYSTEM_CLOCK } from "./cell_order.ts";
-import { logPath, type Settings } from "./config.ts";
+import { openEventLog } from "./log_store.ts";
 import type { RunCellOptions, RunCellResult } from "./ports.ts";
 
 /** How long the last facts may take to become durable, in milliseconds. */
@@ -26,7 +26,7 @@ export async function runCell(options: RunCellOptions): Promise<RunCellResult> {
     throw new RunError("Cannot run the cell: its spec has no spec.run, and no command was given");
   }
   const secrets = readSecrets(options.spec);
-  const log = await openLog(options.settings);
+  const log = await openEventLog(options.settings);
   try {
     return await runWithLog(options, log, secrets);
   } finally {
@@ -73,18 +73,6 @@ async function runWithLog(
     return toResult(result, cellId, runId);
   } finally {
     await host.stop();
-  }
-}
-
-async function openLog(settings: Settings): Promise<EventLog> {
-  const path = logPath(settings.stateDir);
-  try {
-    Deno.mkdirSync(settings.stateDir, { recursive: true, mode: 0o700 });
-    return await openSqliteLog(path);
-  } catch (cause) {
-    throw new RunError(`Cannot open the event log ${JSON.stringify(path)}: ${reasonOf(cause)}`, {
-      cause,
-    });
   }
 }
 

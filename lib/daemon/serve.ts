@@ -13,19 +13,30 @@
  */
 import { OPEN, openFile, tryLock } from "#ffi/mod.ts";
 import { type CloudEvent, EVENT_TYPES, makeEvent } from "#lib/events/mod.ts";
-import { type EventLog, openSqliteLog } from "#lib/eventlog/mod.ts";
-import { type HealthView, HttpApp, type HttpServer, startHttpServer } from "#lib/http/mod.ts";
+import type { EventLog } from "#lib/eventlog/mod.ts";
+import { type HealthView, HttpApp, type LogStanding } from "#lib/http/mod.ts";
 import { CellHost } from "./cell_host.ts";
 import { reasonOf, RunError, SYSTEM_CLOCK } from "./cell_order.ts";
 import { CellService } from "./cell_service.ts";
-import { logPath } from "./config.ts";
 import { ServePlane } from "./control_plane.ts";
+import { ExecService } from "./exec_service.ts";
 import type { ServeOptions } from "./ports.ts";
 import { ServeFormations } from "./serve_formations.ts";
+import { isAway, ServeLog } from "./serve_log.ts";
+import { listen, waitForLog } from "./serve_listen.ts";
 import { serveMetricsText } from "./serve_metrics.ts";
 import { trimEnded } from "./serve_output.ts";
+import {
+  nextRestart,
+  type RestartNote,
+  restartWaitMs,
+  startAgain,
+  takeRestartNote,
+  WorkerGoneError,
+} from "./serve_restart.ts";
 import { ServeState } from "./serve_state.ts";
 import { ensureFirstToken, TOKEN_VARIABLE, TokenStore } from "./tokens_file.ts";
+import { ServeUdp } from "./serve_udp.ts";
 import { CELLD_VERSION } from "./version.ts";
 
 /** How long the last facts may take to become durable, in milliseconds. */
@@ -35,8 +46,27 @@ const END_CELLS_TIMEOUT_MS = 60_000;
 /** How often what is kept of ended cells is looked through, in milliseconds. */
 const TRIM_INTERVAL_MS = 60_000;
 
-/** Serves until the signal is aborted. Throws {@link RunError} where it cannot, or no more. */
+/**
+ * Serves until the signal is aborted, and starts again where a thread of its own dies. Throws
+ * {@link RunError} where it cannot, or no more.
+ */
 export async function serve(options: ServeOptions): Promise<void> {
+  const before = takeRestartNote();
+  const startedMs = performance.now();
+  try {
+    await serveOnce(options, before);
+  } catch (error) {
+    if (!(error instanceof WorkerGoneError)) throw error;
+    const note = nextRestart(before, error, performance.now() - startedMs);
+    const waitMs = restartWaitMs(note);
+    options.onWarning(`${error.message}; starting again in ${waitMs} ms`);
+    await abortOf(AbortSignal.any([options.signal, AbortSignal.timeout(waitMs)]));
+    if (options.signal.aborted) throw error;
+    startAgain(note);
+  }
+}
+
+async function serveOnce(options: ServeOptions, before: RestartNote | undefined): Promise<void> {
   const { settings } = options;
   makeDirectory(settings.stateDir, 0o700);
   // Cells' users pass through to their files.
@@ -50,9 +80,10 @@ export async function serve(options: ServeOptions): Promise<void> {
       `Cannot serve: another celld serves from ${JSON.stringify(settings.stateDir)}`,
     );
   }
-  const log = await openLog(settings.stateDir);
+  const source = `/celld/${Deno.hostname()}`;
+  const log = await ServeLog.open(settings, source, options.onWarning);
   try {
-    await Server.run(options, log);
+    if (await waitForLog(options, log)) await Server.run(options, log, before);
   } finally {
     await log.close();
   }
@@ -61,6 +92,7 @@ export async function serve(options: ServeOptions): Promise<void> {
 /** One server's life. */
 class Server {
   readonly #options: ServeOptions;
+  readonly #serveLog: ServeLog;
   readonly #log: EventLog;
   readonly #source = `/celld/${Deno.hostname()}`;
   readonly #startedMs = performance.now();
@@ -69,10 +101,17 @@ class Server {
   #host!: CellHost;
   #cells!: CellService;
   #formations!: ServeFormations;
+  #udp!: ServeUdp;
   #phase: "starting" | "ready" | "stopping" = "starting";
+  #before: RestartNote | undefined;
 
-  static async run(options: ServeOptions, log: EventLog): Promise<void> {
+  static async run(
+    options: ServeOptions,
+    log: ServeLog,
+    before: RestartNote | undefined,
+  ): Promise<void> {
     const server = new Server(options, log);
+    server.#before = before;
     server.#state = await server.#openState();
     try {
       server.#host = await server.#startHost();
@@ -82,15 +121,18 @@ class Server {
     }
   }
 
-  private constructor(options: ServeOptions, log: EventLog) {
+  private constructor(options: ServeOptions, log: ServeLog) {
     this.#options = options;
-    this.#log = log;
+    this.#serveLog = log;
+    this.#log = log.log;
   }
 
   async #live(): Promise<void> {
     this.#cells = new CellService({
       host: this.#host,
       log: this.#log,
+      facts: this.#serveLog.facts,
+      signal: this.#options.signal,
       state: this.#state,
       clock: SYSTEM_CLOCK,
       source: this.#source,
@@ -106,39 +148,62 @@ class Server {
       hostAddresses: () => Deno.networkInterfaces().map(({ address }) => address),
       onWarning: (text) => this.#options.onWarning(text),
     });
+    this.#udp = new ServeUdp({
+      settings: this.#options.settings,
+      text: this.#options.udpText,
+      clock: SYSTEM_CLOCK,
+      source: this.#source,
+      projection: () => this.#state.projection,
+      commit: (events) => this.#cells.commit(events),
+      push: (events) => this.#host.push(events),
+      onWarning: (text) => this.#options.onWarning(text),
+    });
     try {
       await this.#begin();
       await this.#serveUntilTold();
     } finally {
       await this.#end();
     }
-    if (this.#broken.signal.aborted) throw new RunError(String(this.#broken.signal.reason));
+    if (this.#broken.signal.aborted) throw this.#broken.signal.reason;
   }
 
   /** Brings the host to what the log says. */
   async #begin(): Promise<void> {
     this.#state.follow();
+    this.#serveLog.watch(() => this.#state.projection.cursor);
     const host = Deno.hostname();
-    await this.#cells.commit([
+    await this.#cells.commitSurely([
       this.#event(EVENT_TYPES.hostStarted, { host, version: CELLD_VERSION, pid: Deno.pid }),
+      ...this.#restartFacts(host),
     ]);
     await this.#cells.resume();
     this.#formations.resume();
     this.#trim();
   }
 
+  #restartFacts(host: string): CloudEvent[] {
+    if (this.#before === undefined) return [];
+    const { worker, restarts, detail } = this.#before;
+    return [this.#event(EVENT_TYPES.hostWorkerRestarted, { host, worker, restarts, detail })];
+  }
+
   async #serveUntilTold(): Promise<void> {
     const { signal, settings, isEndingCells } = this.#options;
     const tokens = this.#openTokens();
+    const execs = this.#openExecs();
+    await this.#udp.begin();
     const app = new HttpApp({
       plane: new ServePlane({
         cells: this.#cells,
+        execs,
         formations: this.#formations,
+        udp: this.#udp.service,
         state: this.#state,
         log: this.#log,
         clock: SYSTEM_CLOCK,
         runtimeDir: settings.runtimeDir,
         health: () => this.#health(),
+        logFailure: () => this.#logFailure,
         metricsText: () => this.#metricsText(),
         authorize: (token) => tokens.authorize(token),
       }),
@@ -148,7 +213,7 @@ class Server {
         this.#options.onWarning(`Request ${requestId} failed: ${stackOf(error)}`);
       },
     });
-    const server = await this.#listen(app);
+    const server = await listen(this.#options, app);
     const trimming = setInterval(() => this.#trim(), TRIM_INTERVAL_MS);
     try {
       this.#phase = "ready";
@@ -158,10 +223,30 @@ class Server {
       this.#phase = "stopping";
       clearInterval(trimming);
       await server.stop();
+      await execs.close();
+      await this.#udp.close();
       this.#formations.close();
       const isEnding = isEndingCells && !this.#broken.signal.aborted;
       await this.#cells.close({ isEnding, timeoutMs: END_CELLS_TIMEOUT_MS });
     }
+  }
+
+  #openExecs(): ExecService {
+    return new ExecService({
+      host: this.#host.worker,
+      clock: SYSTEM_CLOCK,
+      source: this.#source,
+      holds: (cellId) => this.#cells.holds(cellId),
+      commit: async (event, withdrawn) => {
+        try {
+          await this.#cells.commit([event]);
+        } catch (error) {
+          await this.#cells.withdraw(error, withdrawn);
+          throw error;
+        }
+      },
+      push: (events) => this.#host.push(events),
+    });
   }
 
   async #end(): Promise<void> {
@@ -175,22 +260,6 @@ class Server {
     await this.#host.stop();
   }
 
-  async #listen(app: HttpApp): Promise<HttpServer> {
-    const { listen, socketPath, tls } = this.#options;
-    try {
-      return await startHttpServer({
-        app,
-        hostname: listen.hostname,
-        port: listen.port,
-        ...(socketPath === undefined ? {} : { unixSocketPath: socketPath }),
-        ...(tls === undefined ? {} : { tls }),
-      });
-    } catch (cause) {
-      const where = `${listen.hostname}:${listen.port}`;
-      throw new RunError(`Cannot listen on ${where}: ${reasonOf(cause)}`, { cause });
-    }
-  }
-
   #openTokens(): TokenStore {
     const { settings, onWarning } = this.#options;
     const { stateDir } = settings;
@@ -199,11 +268,27 @@ class Server {
     return new TokenStore({ stateDir, chosen: Deno.env.get(TOKEN_VARIABLE), onWarning });
   }
 
-  #openState(): Promise<ServeState> {
+  /** Reads the state, again from the start where a broker goes away meanwhile. */
+  async #openState(): Promise<ServeState> {
+    for (;;) {
+      try {
+        return await this.#readState();
+      } catch (error) {
+        if (!isAway(error) || this.#options.signal.aborted) throw error;
+        await waitForLog(this.#options, this.#serveLog);
+      }
+    }
+  }
+
+  #readState(): Promise<ServeState> {
     return ServeState.open({
       log: this.#log,
       snapshotPath: `${this.#options.settings.stateDir}/projection.json`,
-      onEntry: (entry, change) => this.#formations?.onEntry(entry, change),
+      onEntry: (entry, change) => {
+        this.#cells?.onEntry(entry);
+        this.#formations?.onEntry(entry, change);
+        if (change !== undefined) this.#udp?.onChange(change);
+      },
       onWarning: (text) => this.#options.onWarning(text),
     });
   }
@@ -212,13 +297,13 @@ class Server {
     try {
       return await CellHost.start({
         settings: this.#options.settings,
-        log: this.#log,
+        log: this.#serveLog.facts,
         source: this.#source,
         clock: SYSTEM_CLOCK,
         outlastsLog: true,
         onAppended: () => {},
         onWarning: (text) => this.#options.onWarning(text),
-        onHostGone: () => this.#broken.abort("The host worker is gone: celld is to start again"),
+        onWorkerGone: (worker, detail) => this.#broken.abort(new WorkerGoneError(worker, detail)),
       });
     } catch (cause) {
       throw new RunError(`Cannot use this host: ${reasonOf(cause)} (see celld doctor)`, { cause });
@@ -242,23 +327,37 @@ class Server {
     const reasons: string[] = [];
     if (this.#host.isGone) reasons.push("the host worker is gone");
     if (this.#phase !== "ready") reasons.push(`celld is ${this.#phase}`);
-    if (this.#host.isLogRefusing) reasons.push("the event log refuses");
+    const logFailure = this.#logFailure;
+    if (logFailure !== undefined) reasons.push(`the event log refuses: ${logFailure.message}`);
     if (this.#state.refusal !== undefined) reasons.push("the event log cannot be followed");
     return {
       isLive: !this.#host.isGone,
       isReady: reasons.length === 0,
       reasons,
-      logBehind: this.#host.pendingCount,
+      logBehind: this.#host.pendingCount + this.#serveLog.spooled,
+      ...this.#standing(),
     };
   }
 
-  #metricsText(): string {
+  /** Why neither facts nor commands get into the log. */
+  get #logFailure(): Error | undefined {
+    return this.#host.logFailure ?? this.#serveLog.failure;
+  }
+
+  #standing(): { log?: LogStanding } {
+    const log = this.#serveLog.standing;
+    return log === undefined ? {} : { log };
+  }
+
+  async #metricsText(): Promise<string> {
     const { projection } = this.#state;
-    return serveMetricsText({
+    const udp = await this.#udp.service.metricsText();
+    return udp + serveMetricsText({
       uptimeSeconds: (performance.now() - this.#startedMs) / 1000,
       heldCells: this.#cells.heldCount,
       pendingEvents: this.#host.pendingCount,
-      isLogRefusing: this.#host.isLogRefusing,
+      isLogRefusing: this.#logFailure !== undefined,
+      ...this.#standing(),
       cursor: projection.cursor,
       sizes: projection.sizes,
       counts: projection.counts,
@@ -282,17 +381,6 @@ function makeDirectory(path: string, mode: number): void {
     Deno.mkdirSync(path, { recursive: true, mode });
   } catch (cause) {
     throw new RunError(`Cannot make ${JSON.stringify(path)}: ${reasonOf(cause)}`, { cause });
-  }
-}
-
-async function openLog(stateDir: string): Promise<EventLog> {
-  const path = logPath(stateDir);
-  try {
-    return await openSqliteLog(path);
-  } catch (cause) {
-    throw new RunError(`Cannot open the event log ${JSON.stringify(path)}: ${reasonOf(cause)}`, {
-      cause,
-    });
   }
 }
 

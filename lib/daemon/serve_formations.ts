@@ -18,8 +18,6 @@ import {
   admitFormation,
   type AuthorityScope,
   checkScale,
-  FORMATION_CANCEL_REQUESTED,
-  FORMATION_SCALED,
   FormationError,
   FormationEvents,
   type FormationInput,
@@ -82,6 +80,12 @@ interface Driven {
   timer: ReturnType<typeof setTimeout> | undefined;
 }
 
+/** What an output is told with, however often it is tried. */
+interface OutputIds {
+  readonly stamp: { readonly id: string; readonly time: string };
+  readonly runId: string;
+}
+
 /** See the module. */
 export class ServeFormations {
   readonly #options: ServeFormationsOptions;
@@ -97,9 +101,11 @@ export class ServeFormations {
 
   /** Takes up every formation that has not ended. Cells are to be held before. */
   resume(): void {
-    const { projection } = this.#options.state;
+    const { source, state: { projection } } = this.#options;
     for (const formation of projection.formations()) {
       if (isFormationEnded(formation) || !formation.hasDocument) continue;
+      // Another host's, in a log that several share.
+      if ((formation.source ?? source) !== source) continue;
       this.#resumeOne(formation, projection.cellsOf(formation.id));
     }
   }
@@ -169,6 +175,10 @@ export class ServeFormations {
       await cells.commit([events.created(this.#stamp(), document, created.cellIds)]);
     } catch (error) {
       this.#driven.delete(id);
+      const reason = "the log did not confirm the formation in time";
+      const makeVoid = () =>
+        this.#eventsOf(id, manifest.name).phase(this.#stamp(), "cancelled", { reason });
+      await cells.withdraw(error, makeVoid);
       throw error;
     }
     void this.#drain(driven);
@@ -185,7 +195,7 @@ export class ServeFormations {
         phase: lastPhase(formation),
         isCancelRequested: formation.phase === "cancelling",
         replicas: formation.replicas,
-        cells: cells.flatMap(knownCell),
+        cells: cells.flatMap((cell) => knownCell(cell, clock.nowMs())),
       });
     } catch (error) {
       // Another server's, which has rules of its own.
@@ -206,8 +216,8 @@ export class ServeFormations {
 
   #onFormation(id: string, type: string, data: unknown): void {
     const fields = (data ?? {}) as { member?: unknown; replicas?: unknown };
-    if (type === FORMATION_CANCEL_REQUESTED) return this.#feed(id, { kind: "cancel" });
-    if (type === FORMATION_SCALED) {
+    if (type === EVENT_TYPES.formationCancelRequested) return this.#feed(id, { kind: "cancel" });
+    if (type === EVENT_TYPES.formationScaled) {
       const { member, replicas } = fields;
       if (typeof member !== "string" || typeof replicas !== "number") return;
       return this.#feed(id, { kind: "scale", member, replicas });
@@ -220,7 +230,7 @@ export class ServeFormations {
     const cell = this.#options.state.projection.cell(cellId);
     if (cell?.formationId === undefined) return;
     if (isCellEnded(cell)) {
-      const [known] = knownCell(cell);
+      const [known] = knownCell(cell, this.#options.clock.nowMs());
       const { outcome = "failed", reason } = known?.end ?? {};
       const ended = { kind: "cellEnded", cellId, outcome } as const;
       this.#feed(cell.formationId, reason === undefined ? ended : { ...ended, reason });
@@ -255,12 +265,12 @@ export class ServeFormations {
   }
 
   async #performSurely(driven: Driven, output: FormationOutput): Promise<void> {
-    // The same stamp each time: what was stored though it was said to be refused stays one event.
-    const stamp = this.#stamp();
+    // The same each time: what was stored though it was said to be refused stays one event.
+    const ids: OutputIds = { stamp: this.#stamp(), runId: this.#options.clock.nextId() };
     let lastReason = "";
     while (!this.#isClosing) {
       try {
-        return await this.#perform(driven, output, stamp);
+        return await this.#perform(driven, output, ids);
       } catch (error) {
         const reason = reasonOf(error);
         if (reason !== lastReason) {
@@ -275,9 +285,9 @@ export class ServeFormations {
   async #perform(
     { id, name, manifest }: Driven,
     output: FormationOutput,
-    stamp: { id: string; time: string },
+    { stamp, runId }: OutputIds,
   ): Promise<void> {
-    const { cells, state, clock } = this.#options;
+    const { cells, state } = this.#options;
     switch (output.kind) {
       case "event": {
         const { kind: _, phase, ...facts } = output;
@@ -292,11 +302,11 @@ export class ServeFormations {
         const document = memberDocument(member) as Record<string, unknown>;
         return await cells.request({
           cellId,
-          runId: clock.nextId(),
+          runId,
           spec: readCellSpec(document),
           document,
           place: { formationId: id, member: memberId, replica, attempt },
-        });
+        }, stamp);
       }
       case "stop": {
         const cell = state.projection.cell(output.cellId);
@@ -347,7 +357,7 @@ function lastPhase({ phase, status }: Formation): FormationPhase {
 }
 
 /** A cell as the machine knows it; none where it has no place in its formation. */
-function knownCell(cell: Cell): KnownCell[] {
+function knownCell(cell: Cell, nowMs: number): KnownCell[] {
   const { id: cellId, member, replica, attempt } = cell;
   if (member === undefined || replica === undefined || attempt === undefined) return [];
   const hasRun = cell.startedAt !== undefined;
@@ -359,11 +369,14 @@ function knownCell(cell: Cell): KnownCell[] {
     ? "stopped"
     : "failed";
   const reason = cell.detail ?? cell.reason;
+  // By the wall clock, which may have been set back meanwhile.
+  const agoMs = Math.max(0, nowMs - (Date.parse(cell.destroyedAt ?? "") || nowMs));
   return [{
     ...place,
     state: "ended",
     end: {
       outcome,
+      agoMs,
       ...(cell.durationMs === undefined ? {} : { ranMs: cell.durationMs }),
       ...(reason === undefined ? {} : { reason }),
     },

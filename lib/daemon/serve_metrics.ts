@@ -4,6 +4,8 @@
  * @module
  */
 
+import type { LogStanding } from "#lib/http/mod.ts";
+
 /** What is told. */
 export interface ServeFigures {
   readonly uptimeSeconds: number;
@@ -12,6 +14,8 @@ export interface ServeFigures {
   /** Facts that wait for the log. */
   readonly pendingEvents: number;
   readonly isLogRefusing: boolean;
+  /** How the log stands to its broker; absent where it has none. */
+  readonly log?: LogStanding;
   /** The last sequence that the state has. */
   readonly cursor: number;
   /** Rows by table. */
@@ -29,6 +33,7 @@ export function serveMetricsText(figures: ServeFigures): string {
     gauge("celld_cells_held", "Cells that this process holds", figures.heldCells),
     gauge("celld_log_pending_events", "Facts that wait for the log", figures.pendingEvents),
     gauge("celld_log_refusing", "1 while the log refuses", figures.isLogRefusing ? 1 : 0),
+    ...(figures.log === undefined ? [] : logGauges(figures.log)),
     gauge("celld_state_cursor", "Last sequence of the log in the state", figures.cursor),
     labelled("celld_state_rows", "gauge", "Rows of the state by table", "table", figures.sizes),
     labelled(
@@ -46,6 +51,18 @@ export function serveMetricsText(figures: ServeFigures): string {
       figures.flows,
     ),
   ].join("");
+}
+
+function logGauges(log: LogStanding): string[] {
+  const { connected, spooledEvents, spooledBytes, spoolCapacityBytes, lostEvents, lagEvents } = log;
+  return [
+    gauge("celld_log_connected", "1 while events reach the broker", connected ? 1 : 0),
+    gauge("celld_log_spooled_events", "Facts on this host's disk", spooledEvents),
+    gauge("celld_log_spooled_bytes", "Bytes that they take there", spooledBytes),
+    gauge("celld_log_spool_capacity_bytes", "Bytes that there are for them", spoolCapacityBytes),
+    gauge("celld_log_lost_events", "Facts that found no room there, not told yet", lostEvents),
+    gauge("celld_log_lag_events", "Entries of the log that the state does not have", lagEvents),
+  ];
 }
 
 function gauge(name: string, help: string, value: number): string {

@@ -19,6 +19,8 @@ const SNAPSHOT_EVENTS_MIN = 20_000;
 const REPLAY_PAGE = 1000;
 /** Pause before a log that refused is followed again, in milliseconds. */
 const RETRY_MS = 500;
+/** How long a command waits for the state to have it, in milliseconds. */
+const APPLIED_PATIENCE_MS = 10_000;
 
 /** What a state is opened with. */
 export interface ServeStateOptions {
@@ -71,10 +73,24 @@ export class ServeState {
     this.#following = this.#follow();
   }
 
-  /** Resolves when an entry, which is in the log, is in the projection too. */
+  /**
+   * Resolves when an entry, which is in the log, is in the projection too; after some seconds also
+   * where it is not: a broker may have gone away between storing and telling.
+   */
   applied(seq: number): Promise<void> {
     if (this.projection.cursor >= seq || this.#ending.signal.aborted) return Promise.resolve();
-    return new Promise((resolve) => this.#waiters.push({ seq, resolve }));
+    return new Promise((settle) => {
+      const resolve = () => {
+        clearTimeout(timer);
+        settle();
+      };
+      const waiter = { seq, resolve };
+      const timer = setTimeout(() => {
+        this.#waiters = this.#waiters.filter((one) => one !== waiter);
+        settle();
+      }, APPLIED_PATIENCE_MS);
+      this.#waiters.push(waiter);
+    });
   }
 
   /** Ends following, and writes a snapshot. */
@@ -107,15 +123,23 @@ export class ServeState {
   async #follow(): Promise<void> {
     const { log, onWarning } = this.#options;
     const { signal } = this.#ending;
+    let expired = 0;
     while (!signal.aborted) {
       try {
-        for await (const entry of log.subscribe({ since: this.projection.cursor, signal })) {
+        const since = Math.max(this.projection.cursor, expired);
+        for await (const entry of log.subscribe({ since, signal })) {
           this.#refusal = undefined;
           this.#take(entry);
         }
         if (!signal.aborted) throw new Error("the log has ended");
       } catch (error) {
         if (signal.aborted) return;
+        if (error instanceof CursorExpiredError && error.firstSeq - 1 > expired) {
+          // What is gone cannot be waited for: it is told, and the rest is taken.
+          onWarning(`The state misses entries that the log has dropped: ${error.message}`);
+          expired = error.firstSeq - 1;
+          continue;
+        }
         const reason = error instanceof Error ? error.message : String(error);
         if (this.#refusal !== reason) onWarning(`Cannot follow the log: ${reason}`);
         this.#refusal = reason;

@@ -7,7 +7,7 @@
  *
  * @module
  */
-import { createHash, timingSafeEqual } from "node:crypto";
+import { createHash } from "node:crypto";
 import type { Grant, Scope } from "#lib/http/mod.ts";
 
 /** Random bytes of a token. */
@@ -81,7 +81,7 @@ export function tokenRecord(
   return {
     name,
     scope,
-    sha256: digestOf(text).toString("hex"),
+    sha256: digestOf(text).toHex(),
     createdAt: new Date(nowMs).toISOString(),
     ...(ttlSeconds === undefined
       ? {}
@@ -163,13 +163,21 @@ export class TokenSet {
     const digest = digestOf(text.length > TOKEN_CHARS_MAX ? "" : text);
     let grant: Grant | undefined;
     for (const entry of this.#entries) {
-      const isSame = timingSafeEqual(digest, entry.digest);
+      const isSame = isSameDigest(digest, entry.digest);
       if (isSame && nowMs < entry.expiresMs) grant = entry.grant;
     }
     return text === "" || text.length > TOKEN_CHARS_MAX ? undefined : grant;
   }
 }
 
-function digestOf(text: string) {
-  return createHash("sha256").update(text).digest();
+function digestOf(text: string): Uint8Array {
+  // By way of text: making a Buffer takes longer than the hash.
+  return Uint8Array.fromHex(createHash("sha256").update(text).digest("hex"));
+}
+
+/** Looks at every byte whatever it finds; the runtime's own takes as long as the hash. */
+function isSameDigest(a: Uint8Array, b: Uint8Array): boolean {
+  let difference = a.length ^ b.length;
+  for (let at = 0; at < a.length; at++) difference |= a[at] ^ b[at];
+  return difference === 0;
 }

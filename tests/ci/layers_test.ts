@@ -54,6 +54,7 @@ const ALLOWED: readonly Case[] = [
   { from: "lib/flow/packet.ts", specifier: "#lib/base/mod.ts" },
   { from: "lib/flow/packet.ts", specifier: "#lib/events/mod.ts" },
   { from: "lib/flow/packet.ts", specifier: "./decision.ts" },
+  { from: "lib/client/beat_sequence.ts", specifier: "#lib/liveness/mod.ts" },
   { from: "lib/flow/packet.ts", specifier: "#ffi/netlink/nftables/ruleset.ts", type: true },
   { from: "lib/flow/packet.ts", specifier: "#lib/cell/events.ts", type: true },
   { from: "lib/flow/packet.ts", specifier: "node:crypto", names: ["createHash"] },

@@ -50,6 +50,21 @@ Deno.test("each setting refuses what cannot be used, and says what it wants", ()
     ipv4Pool: ["10.0.0.1", "fd00::/112", "10.0.0.0/33"],
     ipv6Pool: ["fd00::1", "10.0.0.0/16"],
     cgroupParent: ["/celld", "../x", "a//b", "", "a/../b"],
+    beatSocket: ["on", "beat.sock", "/run/../beat.sock", ""],
+    livenessFile: ["liveness.yaml", "/etc/../liveness.yaml"],
+    log: ["", "nats", "http://host:1", "nats://host:port", "nats://host,other", "nats://a b"],
+    logStream: ["", "a.b", "a b", "x".repeat(65)],
+    logReplicas: ["0", "6", "three", ""],
+    logUser: [""],
+    logPasswordFile: ["password", ""],
+    logTokenFile: ["token"],
+    logNkeyFile: ["./nkey"],
+    logCredsFile: ["nats.creds"],
+    logCaFile: ["ca.pem"],
+    logCertFile: ["cert.pem"],
+    logKeyFile: ["key.pem"],
+    spoolDir: ["spool", ""],
+    spoolBytes: ["", "64MiB", "100", "65537", "-65536", "99999999999999"],
   };
   for (const name of SETTING_NAMES) {
     for (const text of bad[name]) {

@@ -92,3 +92,28 @@ Deno.test("state: a snapshot that is damaged, or of another log, is told and not
     await Promise.all([log.close(), other.close()]);
   });
 });
+
+Deno.test("state: entries that the log drops before they are read are told, and the rest is taken", async () => {
+  await withPath(async (path) => {
+    const log = new MemoryEventLog();
+    await log.append([started("a"), started("b")]);
+    const { state, warnings } = await open(log, path);
+    await log.append([started("c"), started("d"), started("e")]);
+    await log.dropBefore(5);
+    state.follow();
+    await state.applied(5);
+    assertEquals(state.projection.cursor, 5);
+    assertEquals(["c", "d", "e"].map((id) => state.projection.cell(id)?.state), [
+      undefined,
+      undefined,
+      "running",
+    ]);
+    assertEquals(warnings, [
+      "The state misses entries that the log has dropped: Cannot read after 2: the log now " +
+      "starts at 5",
+    ]);
+    assertEquals(state.refusal, undefined);
+    await state.close();
+    await log.close();
+  });
+});

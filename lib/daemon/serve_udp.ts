@@ -1,0 +1,159 @@
+/**
+ * The UDP load balancer as a part of a server: its settings from the state, its backends from the
+ * cells that run, its facts into the log, its closed flows into a file.
+ *
+ * @module
+ */
+import { parseDocumentText, planNetwork, readCellSpec, type UdpIngress } from "#lib/cell/mod.ts";
+import { cellPaths } from "#lib/cell/mod_shell.ts";
+import type { CloudEvent } from "#lib/events/mod.ts";
+import {
+  type Cell,
+  isCellEnded,
+  type Projection,
+  type ProjectionChange,
+} from "#lib/projection/mod.ts";
+import { type BalancerConfig, type CellBackends, readUdpBalancer } from "#lib/udp/mod.ts";
+import { reasonOf, RunError } from "./cell_order.ts";
+import type { RunClock } from "./cell_run.ts";
+import type { Settings } from "./config.ts";
+import { FlowLog } from "./udp_flow_log.ts";
+import { UdpService } from "./udp_service.ts";
+
+/** What a server gives. */
+export interface ServeUdpOptions {
+  readonly settings: Settings;
+  readonly clock: RunClock;
+  readonly source: string;
+  projection(): Projection;
+  commit(events: readonly CloudEvent[]): Promise<void>;
+  push(events: readonly CloudEvent[]): void;
+  onWarning(text: string): void;
+  /** Text of the file given to `celld serve`: its balancer, and what it sets at the start. */
+  readonly text: string | undefined;
+}
+
+/** See the module. */
+export class ServeUdp {
+  /** What the API asks. */
+  readonly service: UdpService;
+  readonly #options: ServeUdpOptions;
+  readonly #flowLog: FlowLog;
+  readonly #document: Readonly<Record<string, unknown>> | undefined;
+  #isAwaited = false;
+
+  constructor(options: ServeUdpOptions) {
+    this.#options = options;
+    this.#document = options.text === undefined ? undefined : parseText(options.text);
+    const { settings, clock, source, onWarning } = options;
+    this.#flowLog = new FlowLog(`${settings.stateDir}/udp-flows.jsonl`, onWarning);
+    this.service = new UdpService({
+      balancer: this.#balancer(),
+      clock,
+      source,
+      settings: () => options.projection().udpSettings(),
+      commit: (events) => options.commit(events),
+      push: (events) => options.push(events),
+      cellsOf: (wish, cluster) => this.#cellsOf(wish, cluster),
+      onWarning,
+      writeFlow: (line) => this.#flowLog.write(line),
+    });
+  }
+
+  /** Does what the log says, and sets what the file says. Throws `RunError` for a bad file. */
+  async begin(): Promise<void> {
+    await this.service.reconcile();
+    if (this.#document === undefined) return;
+    const { balancer: _, ...rest } = this.#document;
+    const outcome = await this.service.apply(rest, { isPruning: false, isDryRun: false });
+    if (!("refused" in outcome)) return;
+    if (outcome.refused === "conflict") this.#options.onWarning(outcome.detail);
+    else throw new RunError(outcome.detail);
+  }
+
+  /** Takes a change of the state. */
+  onChange({ table }: ProjectionChange): void {
+    if (table === "flow" || table === "host" || this.#isAwaited) return;
+    if (this.#options.projection().udpSettings().length === 0) return;
+    // Many changes of one moment are one look.
+    this.#isAwaited = true;
+    queueMicrotask(() => {
+      this.#isAwaited = false;
+      void this.service.reconcile();
+    });
+  }
+
+  /** Ends workers and flows. */
+  async close(): Promise<void> {
+    await this.service.close();
+    this.#flowLog.close();
+  }
+
+  #balancer(): BalancerConfig {
+    try {
+      return readUdpBalancer(this.#document?.balancer);
+    } catch (error) {
+      throw new RunError(reasonOf(error));
+    }
+  }
+
+  /** Cells that a cluster asks for, and cells whose spec asks for the cluster. */
+  #cellsOf(wish: CellBackends | undefined, cluster: string): CellPlace[] {
+    const projection = this.#options.projection();
+    const wanted = wish === undefined
+      ? []
+      : projection.cells({ formation: wish.formation, state: "running" })
+        .filter((cell) => wish.member === undefined || cell.member === wish.member)
+        .flatMap((cell) => this.#place(cell, wish.port, wish.weight));
+    const known = new Set(wanted.map(({ cellId }) => cellId));
+    const offered = projection.cells({ state: "running" }).flatMap((cell) => {
+      if (known.has(cell.id)) return [];
+      return offersOf(cell).filter((offer) => offer.cluster === cluster)
+        .flatMap(({ port, weight }) => this.#place(cell, port, weight));
+    });
+    return [...wanted, ...offered];
+  }
+
+  #place(cell: Cell, port: number, weight: number): CellPlace[] {
+    if (isCellEnded(cell) || cell.phase !== "running") return [];
+    const { runtimeDir, ipv4Pool, ipv6Pool } = this.#options.settings;
+    try {
+      const index = Number(Deno.readTextFileSync(cellPaths(runtimeDir, cell.id).lease));
+      const plan = planNetwork(index, { ipv4: ipv4Pool, ipv6: ipv6Pool });
+      return [{ cellId: cell.id, address: plan.cellIpv4, port, weight }];
+    } catch {
+      // It has just ended: the next change of the state says so.
+      return [];
+    }
+  }
+}
+
+interface CellPlace {
+  readonly cellId: string;
+  readonly address: string;
+  readonly port: number;
+  readonly weight: number;
+}
+
+/** `spec.ingress.udp` of a cell's document. */
+function offersOf({ spec }: Cell): readonly UdpIngress[] {
+  if (spec?.ingress === undefined && fieldsOf(spec?.spec).ingress === undefined) return [];
+  try {
+    return readCellSpec(spec).ingress?.udp ?? [];
+  } catch {
+    // Admitted by another version of celld: it offers nothing that this one understands.
+    return [];
+  }
+}
+
+function parseText(text: string): Readonly<Record<string, unknown>> {
+  try {
+    return fieldsOf(parseDocumentText(text));
+  } catch (error) {
+    throw new RunError(reasonOf(error));
+  }
+}
+
+function fieldsOf(value: unknown): Readonly<Record<string, unknown>> {
+  return typeof value === "object" && value !== null ? value as Record<string, unknown> : {};
+}
