@@ -128,7 +128,7 @@ kernelTest("bash takes the completion script and completes with it", "command:ba
   assertEquals(await complete("fl"), ["flows"]);
   assertEquals(await complete("policy", ""), (await complete("policy", "")).filter((it) => it));
   assert((await complete("policy", "s")).includes("show"));
-  assertEquals(await complete("flows", "--co"), ["--counters"]);
+  assertEquals(await complete("flows", "--cou"), ["--counters"]);
   assertEquals(await complete("log", "ver"), ["verify"]);
   assertEquals(await complete("run", "cell.yaml", "--", "--ev"), [""]);
 });

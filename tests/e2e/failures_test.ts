@@ -21,6 +21,8 @@ import {
 import { recordCampaign } from "#tests/support/campaign.ts";
 import {
   dataOf,
+  fillDisk,
+  onSmallDisk,
   spec,
   type SpecParts,
   Stage,
@@ -357,12 +359,6 @@ kernelTest(
   },
 );
 
-/** Words that run a program with the state directory on a disk of its own, which goes with it. */
-function onSmallDisk(size: string, script: string): string[] {
-  const mount = `mount -t tmpfs -o size=${size} none "$STATE" && `;
-  return ["unshare", "-m", "sh", "-c", mount + script, "sh"];
-}
-
 /** Perl: waits for a line, then makes attempts that are refused, each a fact for the log. */
 function denied(attempts: number): string {
   return `use IO::Socket::INET; $| = 1; print "waiting\\n"; <STDIN>;
@@ -477,16 +473,6 @@ kernelTest("failure: a disk that never gets space again does not hold celld", NE
   assertMatch(stderr, /Cannot keep the record: \d+ events are not durable after 30 s/);
   await stage.assertNothingLeft();
 });
-
-function fillDisk(path: string): void {
-  using file = Deno.openSync(path, { write: true, create: true });
-  const block = new Uint8Array(4096);
-  try {
-    for (;;) file.writeSync(block);
-  } catch (error) {
-    if (!(error instanceof Error && /os error 28\b/.test(error.message))) throw error;
-  }
-}
 
 async function verifyLog(
   stage: Stage,

@@ -37,6 +37,8 @@ export interface CellctlOptions {
   readonly signal?: AbortSignal;
   /** Of `rollout status`; the original's is 1500. */
   readonly pollMs?: number;
+  /** By which way the server is reached. */
+  readonly client?: Deno.HttpClient;
   /** Called with each line of stdout. */
   readonly onLine?: (line: string) => void;
 }
@@ -225,6 +227,7 @@ class Run {
     if (since !== undefined) query.set("since", since);
     const socket = new WebSocket(`${this.#server.replace(/^http/, "ws")}/ws/events?${query}`, {
       headers: { authorization: `Bearer ${this.#options.token}` },
+      ...(this.#options.client === undefined ? {} : { client: this.#options.client }),
     });
     let problem: string | undefined;
     const stop = () => socket.close();
@@ -313,6 +316,7 @@ class Run {
     let response: Response;
     try {
       response = await fetch(`${this.#server}${path}`, {
+        ...(this.#options.client === undefined ? {} : { client: this.#options.client }),
         method,
         headers: {
           "user-agent": `cellctl/${CLIENT_VERSION}`,

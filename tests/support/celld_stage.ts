@@ -239,6 +239,23 @@ export function dataOf<T>(events: readonly CloudEvent[], type: string): T[] {
   return events.filter((event) => event.type === type).map((event) => event.data as T);
 }
 
+/** Words that run a program with the state directory on a disk of its own, which goes with it. */
+export function onSmallDisk(size: string, script: string): string[] {
+  const mount = `mount -t tmpfs -o size=${size} none "$STATE" && `;
+  return ["unshare", "-m", "sh", "-c", mount + script, "sh"];
+}
+
+/** Takes all room of a disk with a file. */
+export function fillDisk(path: string): void {
+  using file = Deno.openSync(path, { write: true, create: true });
+  const block = new Uint8Array(4096);
+  try {
+    for (;;) file.writeSync(block);
+  } catch (error) {
+    if (!(error instanceof Error && /os error 28\b/.test(error.message))) throw error;
+  }
+}
+
 /** Waits until a condition holds. Throws after 20 s. */
 export async function until(
   condition: () => boolean,

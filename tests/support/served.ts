@@ -23,21 +23,32 @@ export interface ServedAnswer {
   json<T = Record<string, unknown>>(): T;
 }
 
+/** How a server is started, besides its arguments. */
+export interface ServedOptions {
+  /** Words before the program, as `unshare -m …`; they are to end in an `exec`. */
+  readonly wrapper?: readonly string[];
+  readonly env?: Readonly<Record<string, string>>;
+  /** The program's path. @default {main.ts of the repository} */
+  readonly program?: string;
+}
+
 /** See the module. */
 export class Served implements AsyncDisposable {
-  readonly #stage: Stage;
+  /** Where it runs. */
+  readonly stage: Stage;
   readonly #args: readonly string[];
+  readonly #options: ServedOptions;
   readonly #client: Deno.HttpClient;
   #child: Deno.ChildProcess | undefined;
   #printed = "";
   #reading: Promise<unknown> = Promise.resolve();
 
   /** Starts nothing yet. */
-  constructor(stage: Stage, args: readonly string[] = []) {
-    this.#stage = stage;
+  constructor(stage: Stage, args: readonly string[] = [], options: ServedOptions = {}) {
+    this.stage = stage;
     this.#args = args;
-    const path = `${stage.settings.runtimeDir}/api.sock`;
-    this.#client = Deno.createHttpClient({ proxy: { transport: "unix", path } });
+    this.#options = options;
+    this.#client = Deno.createHttpClient({ proxy: { transport: "unix", path: this.socketPath } });
   }
 
   /** What it has said on stdout and stderr since the first start. */
@@ -45,17 +56,30 @@ export class Served implements AsyncDisposable {
     return this.#printed;
   }
 
+  /** The server's process. */
+  get pid(): number {
+    return this.#child!.pid;
+  }
+
+  /** Where its Unix socket is. */
+  get socketPath(): string {
+    return `${this.stage.settings.runtimeDir}/api.sock`;
+  }
+
   /** Starts a server; does not wait. */
   spawn(): void {
-    const { runtimeDir, stateDir, cgroupParent } = this.#stage.settings;
-    const child = this.#stage.lab.spawnInHost(Deno.execPath(), {
+    const { runtimeDir, stateDir, cgroupParent } = this.stage.settings;
+    const { program = `${REPOSITORY_ROOT}/main.ts` } = this.#options;
+    const [command, ...words] = [...(this.#options.wrapper ?? []), Deno.execPath()];
+    const child = this.stage.lab.spawnInHost(command!, {
       args: [
-        ...["run", "-A", "--quiet", "--no-check", `${REPOSITORY_ROOT}/main.ts`],
+        ...words,
+        ...["run", "-A", "--quiet", "--no-check", program],
         ...["--json", "serve", "--listen", "127.0.0.1:0"],
         ...["--runtime-dir", runtimeDir, "--state-dir", stateDir],
         ...["--cgroup-parent", cgroupParent, ...this.#args],
       ],
-      env: { DENO_NO_UPDATE_CHECK: "1", NO_COLOR: "1" },
+      env: { DENO_NO_UPDATE_CHECK: "1", NO_COLOR: "1", ...this.#options.env },
       stdin: "null",
       stdout: "piped",
       stderr: "piped",
@@ -81,11 +105,24 @@ export class Served implements AsyncDisposable {
     throw new Error(`Cannot go on: celld serve is not ready\n${this.#printed}`);
   }
 
+  /** Sends the server a signal that does not end it. */
+  signal(signal: Deno.Signal): void {
+    this.#child!.kill(signal);
+  }
+
   /** Ends the server with a signal; answers its exit code. */
   async end(signal: Deno.Signal): Promise<number> {
     const child = this.#child!;
     child.kill(signal);
     const { code } = await child.status;
+    await this.#reading;
+    this.#child = undefined;
+    return code;
+  }
+
+  /** Waits for a server that ends by itself; answers its exit code. */
+  async ended(): Promise<number> {
+    const { code } = await this.#child!.status;
     await this.#reading;
     this.#child = undefined;
     return code;
@@ -113,6 +150,11 @@ export class Served implements AsyncDisposable {
       // No socket, no listener, or it died in the middle: all the same to who asks again.
       return undefined;
     }
+  }
+
+  /** A WebSocket of the API; whether it will be one, its events tell. */
+  socket(path: string): WebSocket {
+    return new WebSocket(`ws://celld${path}`, { client: this.#client });
   }
 
   /** All entries of the log after a place. */

@@ -16,7 +16,8 @@
 import { parseArgs } from "@std/cli";
 import { startHttpServer } from "#lib/http/mod.ts";
 import { as, FakePlane, makeApp, startedEvent, TOKENS } from "#tests/lib/http/plane.ts";
-import { type FollowLoad, type LoadReport, type ReadLoad, sharedNowMs } from "./load_worker.ts";
+import { type FollowLoad, type LoadReport, sharedNowMs } from "./load_worker.ts";
+import { runLoad } from "./run_load.ts";
 
 interface Sizes {
   readonly cells: readonly number[];
@@ -81,7 +82,7 @@ async function benchReads(cells: number, durationMs: number): Promise<void> {
   );
   const server = await startHttpServer({ app, port: 0 });
   const read = (port: number): Promise<LoadReport> =>
-    run({
+    runLoad({
       kind: "read",
       port,
       path: "/v1/cells",
@@ -133,7 +134,7 @@ async function benchFollow(clients: number, format: string, most: number): Promi
     clients,
     events,
   };
-  const report = await run(load, async () => {
+  const report = await runLoad(load, async () => {
     for (let sent = 0; sent < events; sent += GROUP) {
       const sentMs = sharedNowMs();
       await plane.log.append(
@@ -151,32 +152,6 @@ async function benchFollow(clients: number, format: string, most: number): Promi
 
 /** Makes an event about as large as a flow decision. */
 const NOTE = "x".repeat(300);
-
-/** Runs a load on its thread; `whenOpened` is called once followers are connected. */
-async function run(
-  load: ReadLoad | FollowLoad,
-  whenOpened?: () => Promise<void>,
-): Promise<LoadReport> {
-  const worker = new Worker(new URL("./load_worker.ts", import.meta.url), {
-    type: "module",
-    name: "http-load",
-  });
-  try {
-    return await new Promise<LoadReport>((resolve, reject) => {
-      worker.onerror = (event) => {
-        event.preventDefault();
-        reject(new Error(event.message));
-      };
-      worker.onmessage = ({ data }: MessageEvent<LoadReport | "opened">) => {
-        if (data !== "opened") resolve(data);
-        else whenOpened?.().catch(reject);
-      };
-      worker.postMessage(load);
-    });
-  } finally {
-    worker.terminate();
-  }
-}
 
 function show(perSecond: number): string {
   return Math.round(perSecond).toLocaleString("en-US");

@@ -25,6 +25,19 @@ export interface FollowLoad {
   readonly events: number;
 }
 
+/** Status reports of a formation, so many in all, each awaited before the next on its connection. */
+export interface ReportLoad {
+  readonly kind: "report";
+  readonly port: number;
+  readonly path: string;
+  readonly token: string;
+  readonly connections: number;
+  readonly commands: number;
+}
+
+/** What a load thread is asked for. */
+export type Load = ReadLoad | FollowLoad | ReportLoad;
+
 /** What was measured; times are in milliseconds. */
 export interface LoadReport {
   readonly count: number;
@@ -45,39 +58,69 @@ export function sharedNowMs(): number {
 
 /** What this thread is where it is a worker; the types of a window are in force. */
 const scope = globalThis as unknown as {
-  onmessage: (event: MessageEvent<ReadLoad | FollowLoad>) => void;
+  onmessage: (event: MessageEvent<Load>) => void;
   postMessage(value: LoadReport | "opened"): void;
 };
 
 if (self.name === "http-load") {
   scope.onmessage = async ({ data }) => {
-    const report = data.kind === "read" ? await read(data) : await follow(data);
-    scope.postMessage(report);
+    scope.postMessage(await work(data));
   };
 }
 
-async function read(load: ReadLoad): Promise<LoadReport> {
+async function work(load: Load): Promise<LoadReport> {
+  switch (load.kind) {
+    case "read":
+      return await read(load);
+    case "follow":
+      return await follow(load);
+    case "report":
+      return await sendReports(load);
+  }
+}
+
+async function sendReports(load: ReportLoad): Promise<LoadReport> {
+  const body = JSON.stringify({ state: "running", reason: "bench" });
+  const request = ENCODER.encode(
+    `POST ${load.path} HTTP/1.1\r\nhost: bench\r\nauthorization: Bearer ${load.token}\r\n` +
+      `content-type: application/json\r\ncontent-length: ${body.length}\r\n\r\n${body}`,
+  );
   const startMs = performance.now();
+  let left = load.commands;
   const latencies = await Promise.all(
-    Array.from({ length: load.connections }, () => readOver(load, startMs + load.durationMs)),
+    Array.from({ length: load.connections }, () => askOver(load.port, request, () => left-- > 0)),
   );
   return report(latencies.flat(), performance.now() - startMs);
 }
 
-async function readOver(load: ReadLoad, untilMs: number): Promise<number[]> {
-  using connection = await Deno.connect({ hostname: "127.0.0.1", port: load.port });
-  connection.setNoDelay(true);
+async function read(load: ReadLoad): Promise<LoadReport> {
+  const startMs = performance.now();
   const request = ENCODER.encode(
     `GET ${load.path} HTTP/1.1\r\nhost: bench\r\nauthorization: Bearer ${load.token}\r\n\r\n`,
   );
+  const untilMs = startMs + load.durationMs;
+  const goesOn = () => performance.now() < untilMs;
+  const latencies = await Promise.all(
+    Array.from({ length: load.connections }, () => askOver(load.port, request, goesOn)),
+  );
+  return report(latencies.flat(), performance.now() - startMs);
+}
+
+/** Sends one request after the other over one connection; the times that they took. */
+async function askOver(
+  port: number,
+  request: Uint8Array,
+  goesOn: () => boolean,
+): Promise<number[]> {
+  using connection = await Deno.connect({ hostname: "127.0.0.1", port });
+  connection.setNoDelay(true);
   const buffer = new Uint8Array(1024 * 1024);
   const latencies: number[] = [];
-  for (let nowMs = performance.now(); nowMs < untilMs;) {
+  while (goesOn()) {
+    const startMs = performance.now();
     await connection.write(request);
     await readAnswer(connection, buffer);
-    const endMs = performance.now();
-    latencies.push(endMs - nowMs);
-    nowMs = endMs;
+    latencies.push(performance.now() - startMs);
   }
   return latencies;
 }
@@ -138,7 +181,8 @@ async function follow(load: FollowLoad): Promise<LoadReport> {
 }
 
 function latencyOf(line: string): number {
-  return sharedNowMs() - JSON.parse(line).event.data.sentMs;
+  const { sentMs, reason } = JSON.parse(line).event.data;
+  return sharedNowMs() - Number(sentMs ?? reason);
 }
 
 function report(latencies: number[], timeMs: number): LoadReport {

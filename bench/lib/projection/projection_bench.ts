@@ -11,13 +11,10 @@
  * @module
  */
 import { parseArgs } from "@std/cli";
-import { EVENT_TYPES } from "#lib/events/mod.ts";
 import { cellRecord, Projection } from "#lib/projection/mod.ts";
+import { lifeEvent, runningCell } from "../../support/life_events.ts";
 
 const CHUNK = 10_000;
-const CELLS = 5000;
-/** Events of one cell's life: pending, started, flows, completed, destroyed. */
-const LIFE = 20;
 
 function main(): void {
   const { full } = parseArgs(Deno.args, { boolean: ["full"] });
@@ -36,7 +33,7 @@ function benchReplay(count: number): Projection {
   for (let first = 0; first < count; first += CHUNK) {
     const texts = Array.from(
       { length: Math.min(CHUNK, count - first) },
-      (_, index) => textOf(first + index),
+      (_, index) => JSON.stringify(lifeEvent(first + index)),
     );
     bytes += texts.reduce((sum, text) => sum + text.length, 0);
     const parse = () => parseMs += timeMs(() => parseAll(texts));
@@ -79,11 +76,8 @@ function benchLists(count: number): void {
   const before = Deno.memoryUsage().heapUsed;
   const projection = new Projection();
   for (let index = 0; index < count; index++) {
-    const data = { cellId: `cell-${index}`, specId: "bench", runId: `run-${index}` };
-    projection.apply({
-      seq: index + 1,
-      event: JSON.parse(envelope(EVENT_TYPES.cellStarted, data)),
-    });
+    const event = JSON.parse(JSON.stringify(runningCell(index)));
+    projection.apply({ seq: index + 1, event });
   }
   collect?.();
   const perCell = (Deno.memoryUsage().heapUsed - before) / count;
@@ -92,7 +86,9 @@ function benchLists(count: number): void {
   console.log(`  next list ${timeMs(() => projection.cells()).toFixed(1)} ms`);
   const pageMs = timeMs(() => {
     for (let round = 0; round < 1000; round++) {
-      projection.cells({ after: `cell-${round % 9}`, limit: 100 }).map((cell) => cellRecord(cell));
+      projection.cells({ after: `cell-0000${round % 9}`, limit: 100 }).map((cell) =>
+        cellRecord(cell)
+      );
     }
   });
   console.log(`  pages of 100 as records ${rate(1000, pageMs, "pages")}`);
@@ -110,70 +106,6 @@ function applyAll(projection: Projection, texts: readonly string[], first: numbe
   for (let index = 0; index < texts.length; index++) {
     projection.apply({ seq: first + index + 1, event: JSON.parse(texts[index]) });
   }
-}
-
-function textOf(index: number): string {
-  const generation = Math.floor(index / (CELLS * LIFE));
-  const step = Math.floor(index / CELLS) % LIFE;
-  const cell = index % CELLS;
-  const names = { cellId: `cell-${generation}-${cell}`, runId: `run-${generation}-${cell}` };
-  const identity = { ...names, specId: `spec-${cell % 50}` };
-  if (step === 0) return envelope(EVENT_TYPES.cellPhase, { ...identity, phase: "pending" });
-  if (step === 1) return envelope(EVENT_TYPES.cellStarted, identity);
-  if (step === LIFE - 2) {
-    const end = { exitCode: 0, reason: "exited", durationMs: 12 };
-    return envelope(EVENT_TYPES.commandCompleted, { ...identity, ...end });
-  }
-  if (step === LIFE - 1) {
-    return envelope(EVENT_TYPES.cellDestroyed, { ...identity, outcome: "succeeded" });
-  }
-  const tuple = {
-    ...names,
-    direction: "egress",
-    srcAddr: "10.213.0.1",
-    srcPort: 40_000 + (step >> 1),
-    dstAddr: "192.0.2.1",
-    dstPort: 443,
-    protocol: "tcp",
-  };
-  return step % 2 === 0 ? decisionText(index, tuple) : closedText(tuple);
-}
-
-function decisionText(index: number, tuple: Readonly<Record<string, unknown>>): string {
-  return envelope(EVENT_TYPES.flowDecision, {
-    schemaVersion: "1.0.0",
-    decisionId: `6f9619ff-8b86-4d01-b42d-${String(index).padStart(12, "0")}`,
-    decision: "allow",
-    reasonCode: "nft_log_accept",
-    nftRuleRef: `egress[${index % 4}]`,
-    ...tuple,
-    observedAt: "2026-05-16T00:00:00.000Z",
-  });
-}
-
-function closedText(tuple: Readonly<Record<string, unknown>>): string {
-  return envelope(EVENT_TYPES.flowClosed, {
-    ...tuple,
-    packetsOut: 10,
-    bytesOut: 1000,
-    packetsIn: 9,
-    bytesIn: 9000,
-    closedAt: "2026-05-16T00:00:01.000Z",
-    reason: "closed",
-  });
-}
-
-function envelope(type: string, data: Readonly<Record<string, unknown>>): string {
-  return JSON.stringify({
-    specversion: "1.0",
-    id: "6f9619ff-8b86-4d01-b42d-00cf4fc964ff",
-    source: "/celld/bench",
-    type,
-    subject: `cell:${data.cellId}`,
-    time: "2026-05-16T00:00:00.000Z",
-    datacontenttype: "application/json",
-    data,
-  });
 }
 
 function timeMs(run: () => unknown): number {
