@@ -20,6 +20,8 @@ const SIG_SETMASK = 2;
 const CLOSE_RANGE_CLOEXEC = 4;
 /** `struct sigaction` of the kernel; zeros mean the default. */
 const SIGACTION_BYTES = 32;
+/** The highest signal number (linux/signal.h: _NSIG). */
+const SIGNAL_MAX = 64;
 const FD_MAX = 0xffff_ffff;
 const FIRST_OWN_FD = 3;
 /** The numbers below this are where the child's own descriptors go. */
@@ -80,9 +82,10 @@ export function launchOnHost(options: HostLaunchOptions): HostProcess {
   table.step("unblock signals", "rt_sigprocmask", mask);
   // CLONE_CLEAR_SIGHAND leaves ignored signals ignored, as the runtime has SIGPIPE.
   const asByDefault = arena.address(arena.alloc(SIGACTION_BYTES));
-  for (const [name, signal] of Object.entries(SIGNALS)) {
+  // All that the kernel has: who started us may have ignored a real-time one.
+  for (let signal = 1; signal <= SIGNAL_MAX; signal++) {
     if (signal === SIGNALS.SIGKILL || signal === SIGNALS.SIGSTOP) continue;
-    table.step(`heed ${name}`, "rt_sigaction", [signal, asByDefault, 0, 8]);
+    table.step(`heed signal ${signal}`, "rt_sigaction", [signal, asByDefault, 0, 8]);
   }
   const argv = table.stringArray(options.argv);
   const args = [arena.cstring(options.path), argv, table.stringArray(env)];
