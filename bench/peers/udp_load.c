@@ -1,14 +1,14 @@
 /*
  * Loads a UDP balancer: one thread that is all clients and all backends, on loopback.
  *
- *   udp_load <port> <first backend port> <backends> <flows> <window> <seconds> <rate> <pid>
+ *   udp_load <port> <first backend port> <backends> <flows> <window> <seconds> <rate> <pid,pid…>
  *
  * A flow is a source address of its own (127.16.0.0 and on), so that any number of them needs one
  * socket. Backends echo. With rate 0 it keeps `window` datagrams on their way (closed loop); else it
  * sends so many a second and counts latency from when a datagram was due (open loop). Every reply's
  * flow, length and destination are compared. Prints one line:
  *
- *   round trips, seconds, lost, wrong, CPU seconds of pid, p50 us, p99 us
+ *   round trips, seconds, lost, wrong, CPU seconds of the pids, p50 us, p99 us
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -46,9 +46,13 @@ static uint64_t clock_ns(clockid_t id) {
 
 static uint64_t now(void) { return clock_ns(CLOCK_MONOTONIC); }
 
-static uint64_t cpu_of(int pid) {
-  clockid_t id;
-  return clock_getcpuclockid(pid, &id) ? 0 : clock_ns(id);
+static uint64_t cpu_of(const char *pids) {
+  uint64_t sum = 0;
+  for (char *at = (char *)pids; *at != 0; at += *at == ',') {
+    clockid_t id;
+    if (clock_getcpuclockid(strtol(at, &at, 10), &id) == 0) sum += clock_ns(id);
+  }
+  return sum;
 }
 
 /* Buckets grow by a 64th of each power of two. */
@@ -133,7 +137,7 @@ int main(int argc, char **argv) {
   uint32_t flows = atoi(argv[4]);
   long window = atol(argv[5]);
   double seconds = atof(argv[6]), rate = atof(argv[7]);
-  int pid = atoi(argv[8]);
+  const char *pid = argv[8];
   if (backends > BACKENDS_MAX) return 2;
   int servers[BACKENDS_MAX];
   for (int at = 0; at < backends; at++) {

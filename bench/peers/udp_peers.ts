@@ -69,10 +69,10 @@ export async function stopBalancer(child: Deno.ChildProcess): Promise<void> {
 /** Runs one load on the first processor. */
 export async function runLoad(
   program: string,
-  of: { flows: number; window: number; seconds: number; rate: number; pid: number },
+  of: { flows: number; window: number; seconds: number; rate: number; pids: readonly number[] },
 ): Promise<LoadOutcome> {
   const numbers = [LISTEN_PORT, BACKEND_PORT, BACKENDS, of.flows, of.window, of.seconds];
-  const args = ["-c", "0", program, ...[...numbers, of.rate, of.pid].map(String)];
+  const args = ["-c", "0", program, ...[...numbers, of.rate].map(String), of.pids.join(",")];
   const { success, stdout } = await new Deno.Command("taskset", {
     args,
     stdin: "null",
@@ -85,8 +85,24 @@ export async function runLoad(
   return { perSecond, lost, wrong, cpuNs: cpu / trips * 1e9, p50Us, p99Us };
 }
 
-/** An nginx that balances UDP in one process; `undefined` where it or its module is missing. */
-export function nginxCommand(directory: string): string[] | undefined {
+/** A process and its children. */
+export function processesOf(pid: number): number[] {
+  const children = Deno.readTextFileSync(`/proc/${pid}/task/${pid}/children`).trim();
+  return [pid, ...children.split(/\s+/).filter((text) => text !== "").map(Number)];
+}
+
+/** Resident bytes of processes, and what the kernel's own tables have, all in all. */
+export function readMemory(pids: readonly number[]): { rssBytes: number; slabBytes: number } {
+  const read = (path: string, name: string) => {
+    const found = new RegExp(`^${name}:\\s+(\\d+) kB`, "m").exec(Deno.readTextFileSync(path));
+    return Number(found?.[1] ?? NaN) * 1024;
+  };
+  const rssBytes = pids.reduce((sum, pid) => sum + read(`/proc/${pid}/status`, "VmRSS"), 0);
+  return { rssBytes, slabBytes: read("/proc/meminfo", "Slab") };
+}
+
+/** An nginx that balances UDP; `undefined` where it or its module is missing. */
+export function nginxCommand(directory: string, workers: number): string[] | undefined {
   const nginx = findCommand("nginx");
   const module = "/usr/lib/nginx/modules/ngx_stream_module.so";
   if (nginx === undefined || !exists(module)) return undefined;
@@ -94,16 +110,18 @@ export function nginxCommand(directory: string): string[] | undefined {
     { length: BACKENDS },
     (_, index) => `server 127.0.0.1:${BACKEND_PORT + index} max_fails=0;`,
   );
-  const config = `${directory}/nginx.conf`;
+  const config = `${directory}/nginx${workers}.conf`;
+  const shared = workers > 1 ? " reuseport" : "";
+  const processes = workers > 1 ? `master_process on; user root` : "master_process off";
   Deno.writeTextFileSync(
     config,
     `load_module ${module};
-daemon off; master_process off; worker_processes 1; worker_rlimit_nofile 20000;
+daemon off; ${processes}; worker_processes ${workers};
 pid ${directory}/nginx.pid; error_log /dev/null crit;
-events { worker_connections 18000; use epoll; }
+events { worker_connections 250000; use epoll; }
 stream {
   upstream backends { ${servers.join(" ")} }
-  server { listen 127.0.0.1:${LISTEN_PORT} udp rcvbuf=4m; proxy_pass backends; proxy_timeout 60s; }
+  server { listen 127.0.0.1:${LISTEN_PORT} udp rcvbuf=4m${shared}; proxy_pass backends; proxy_timeout 60s; }
 }
 `,
   );

@@ -6,6 +6,7 @@
 import { ERRNO } from "../errno.ts";
 import { NR, syscallOnMemory } from "../syscall.ts";
 import { UDP_LEVEL, UDP_OPTION } from "./udp_options.ts";
+import { readPacketInfo } from "./udp_receive.ts";
 import { CMSG_HEADER_BYTES, IOVEC_BYTES, MMSGHDR, NAME_BYTES, type UdpSlab } from "./udp_slab.ts";
 
 const MSG_DONTWAIT = 0x40;
@@ -29,8 +30,16 @@ export function receiveUdp(fd: number, slab: UdpSlab, slot: number): number {
 export const UDP_ERROR_QUEUE_BYTES: number = MMSGHDR.bytes + NAME_BYTES + CONTROL_BYTES +
   IOVEC_BYTES + 64 * 6;
 
-/** Told of an ICMP message: its errno, and the `struct sockaddr` words of whom it is about. */
-export type OnIcmp = (errno: number, name: Uint32Array, nameAt: number) => void;
+/**
+ * Told of an ICMP message: its errno, the `struct sockaddr` words of whom it is about, and the own
+ * address that had sent, as four words, most significant first (zeros without `IP_PKTINFO`).
+ */
+export type OnIcmp = (
+  errno: number,
+  name: Uint32Array,
+  nameAt: number,
+  own: Uint32Array,
+) => void;
 
 /** Reads the error queue of an unconnected socket that has `IP_RECVERR`. */
 export class UdpErrorQueue {
@@ -39,6 +48,7 @@ export class UdpErrorQueue {
   readonly #address: bigint;
   readonly #name: number;
   readonly #control: number;
+  readonly #own = new Uint32Array(4);
 
   /** Reserves {@link UDP_ERROR_QUEUE_BYTES} of a slab. */
   constructor(slab: UdpSlab) {
@@ -66,15 +76,20 @@ export class UdpErrorQueue {
       if (result === -ERRNO.EINTR) continue;
       if (result < 0) break;
       count += 1;
-      const errno = this.#readErrno();
-      if (errno !== 0) onIcmp(errno, this.#words, this.#name);
+      const errno = this.#readControl();
+      if (errno !== 0) onIcmp(errno, this.#words, this.#name, this.#own);
     }
     return count;
   }
 
-  /** `ee_errno` of the `struct sock_extended_err`, where an ICMP message is its origin. */
-  #readErrno(): number {
+  /**
+   * `ee_errno` of the `struct sock_extended_err`, where an ICMP message is its origin; the packet
+   * info's address is where that message was sent to.
+   */
+  #readControl(): number {
     const words = this.#words;
+    let errno = 0;
+    this.#own.fill(0);
     let word = this.#control;
     const end = word + (words[this.#header + MMSGHDR.controlLength] >> 2);
     while (word + 4 < end) {
@@ -86,11 +101,11 @@ export class UdpErrorQueue {
       if (isIp || isIpv6) {
         const origin = words[word + 5] & 0xff;
         const isIcmp = origin === SO_EE_ORIGIN_ICMP || origin === SO_EE_ORIGIN_ICMP6;
-        return isIcmp ? words[word + 4] : 0;
-      }
+        errno = isIcmp ? words[word + 4] : 0;
+      } else readPacketInfo(words, word, this.#own, 0);
       if (sizeBytes < CMSG_HEADER_BYTES) break;
       word += ((sizeBytes + 7) & ~7) >> 2;
     }
-    return 0;
+    return errno;
   }
 }

@@ -19,6 +19,7 @@ export const UDP_OPTION = {
   SO_SNDBUFFORCE: 32,
   SO_RCVBUFFORCE: 33,
   SO_RXQ_OVFL: 40,
+  SO_MEMINFO: 55,
   IP_PKTINFO: 8,
   IP_MTU_DISCOVER: 10,
   IP_RECVERR: 11,
@@ -70,6 +71,25 @@ export function getOption(fd: number, level: number, option: number): number {
     arena.view.setUint32(size, 4, true);
     call("getsockopt", fd, level, option, arena.address(value), arena.address(size));
     return arena.view.getInt32(value, true);
+  });
+}
+
+/** Place of the drops among the numbers of `SO_MEMINFO` (SK_MEMINFO_DROPS), and how many there are. */
+const MEMINFO_DROPS = 8;
+const MEMINFO_NUMBERS = 9;
+
+/** Datagrams that the kernel dropped at a socket so far, its receive buffer being full. */
+export function socketDrops(fd: number): number {
+  return withScratch((arena) => {
+    const numbers = arena.alloc(4 * MEMINFO_NUMBERS);
+    const size = arena.alloc(4);
+    arena.view.setUint32(size, 4 * MEMINFO_NUMBERS, true);
+    arena.view.setUint32(numbers + 4 * MEMINFO_DROPS, 0, true);
+    const { socket } = UDP_LEVEL;
+    const at = [arena.address(numbers), arena.address(size)] as const;
+    // A kernel that does not tell has none to tell.
+    if (syscall(NR.getsockopt, fd, socket, UDP_OPTION.SO_MEMINFO, ...at) < 0) return 0;
+    return arena.view.getUint32(numbers + 4 * MEMINFO_DROPS, true);
   });
 }
 

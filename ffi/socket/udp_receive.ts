@@ -65,6 +65,31 @@ export function readName(
   return (((first >>> 16) & 0xff) << 8) | (first >>> 24);
 }
 
+/**
+ * Reads a control message that tells a datagram's destination (`IP_PKTINFO`, `IPV6_PKTINFO`), as
+ * {@link readName} does; false where it is another message.
+ */
+export function readPacketInfo(
+  words: Uint32Array,
+  word: number,
+  target: Uint32Array,
+  targetAt: number,
+): boolean {
+  const level = words[word + 2];
+  const type = words[word + 3];
+  if (level === UDP_LEVEL.ip && type === UDP_OPTION.IP_PKTINFO) {
+    // struct in_pktinfo: index of the link, our address, the address in the header.
+    target[targetAt] = 0;
+    target[targetAt + 1] = 0;
+    target[targetAt + 2] = MAPPED;
+    target[targetAt + 3] = swapWord(words[word + 6]);
+    return true;
+  }
+  if (level !== UDP_LEVEL.ipv6 || type !== UDP_OPTION.IPV6_PKTINFO) return false;
+  for (let part = 0; part < 4; part++) target[targetAt + part] = swapWord(words[word + 4 + part]);
+  return true;
+}
+
 /** A table of received datagrams. */
 export class UdpReceiveBatch {
   /** Datagrams that the kernel dropped at the socket last received from, since it was opened. */
@@ -154,16 +179,8 @@ export class UdpReceiveBatch {
       const sizeBytes = words[word];
       const level = words[word + 2];
       const type = words[word + 3];
-      if (level === UDP_LEVEL.ip && type === UDP_OPTION.IP_PKTINFO) {
-        // struct in_pktinfo: index of the link, our address, the address in the header.
-        target[targetAt] = 0;
-        target[targetAt + 1] = 0;
-        target[targetAt + 2] = MAPPED;
-        target[targetAt + 3] = swapWord(words[word + 6]);
-      } else if (level === UDP_LEVEL.ipv6 && type === UDP_OPTION.IPV6_PKTINFO) {
-        for (let part = 0; part < 4; part++) {
-          target[targetAt + part] = swapWord(words[word + 4 + part]);
-        }
+      if (readPacketInfo(words, word, target, targetAt)) {
+        // Nothing else is in it.
       } else if (level === UDP_LEVEL.socket && type === UDP_OPTION.SO_RXQ_OVFL) {
         this.droppedTotal = words[word + 4];
       } else if (level === UDP_LEVEL.udp && type === UDP_OPTION.UDP_GRO) {

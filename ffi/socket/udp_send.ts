@@ -60,6 +60,8 @@ function writeName(
 export class UdpSendBatch {
   /** Messages that wait for {@link UdpSendBatch.flush}. */
   count = 0;
+  /** Messages that the last flush sent again, after an error that was an earlier one's. */
+  retried = 0;
   readonly #slab: UdpSlab;
   readonly #words: Uint32Array;
   readonly #headers: number;
@@ -131,7 +133,7 @@ export class UdpSendBatch {
 
   /**
    * Sends all; goes on after a message that was refused. `EAGAIN` refuses the rest: the socket's
-   * buffer is full.
+   * buffer is full. What an error of an earlier datagram stopped is sent again, once.
    *
    * @returns How many were sent.
    */
@@ -139,6 +141,8 @@ export class UdpSendBatch {
     const { count } = this;
     let at = 0;
     let sent = 0;
+    let retriedAt = -1;
+    this.retried = 0;
     while (at < count) {
       const result = syscallOnMemory(
         NR.sendmmsg,
@@ -156,6 +160,11 @@ export class UdpSendBatch {
       if (result === -ERRNO.EAGAIN) {
         for (; at < count; at++) onUnsent(at, ERRNO.EAGAIN);
         break;
+      }
+      if (retriedAt !== at && isPastError(-result)) {
+        retriedAt = at;
+        this.retried += 1;
+        continue;
       }
       onUnsent(at, -result);
       at += 1;

@@ -155,6 +155,7 @@ export function openUdpSourceSocket(options: UdpSourceSocketOptions): UdpListene
     setOption(number, UDP_LEVEL.socket, UDP_OPTION.SO_REUSEPORT, 1, "SO_REUSEPORT");
   }
   tellDestination(number, family);
+  setOption(number, UDP_LEVEL.socket, UDP_OPTION.SO_RXQ_OVFL, 1, "SO_RXQ_OVFL");
   tellErrors(number, family);
   const asked = options.receiveBufferBytes ?? LISTENER_BUFFER_BYTES;
   const receiveBuffer = setReceiveBuffer(number, asked);

@@ -4,10 +4,15 @@
  * @module
  */
 import { encodeSockaddr, inetSocketAddress, type UdpFlowSocketOptions } from "#ffi/mod.ts";
+import { parseIp } from "#lib/base/mod.ts";
 import { Balancer } from "./balance.ts";
 import { type BackendState, SELECT_NONE } from "./contract.ts";
 import type { HashKey } from "./keyed_hash.ts";
 import { encodeTlvs } from "./proxy_protocol.ts";
+import type { SourceAddresses } from "./source_pool.ts";
+import type { SourcePeer } from "./sources_worker.ts";
+import { type TupleEnd, writeAddress } from "./tuple.ts";
+import type { UpstreamWay } from "./upstreams_worker.ts";
 import type { BackendSettings, ClusterSettings } from "./worker_messages.ts";
 
 /** A backend made ready. */
@@ -15,6 +20,7 @@ interface ReadyBackend {
   readonly settings: BackendSettings;
   readonly options: readonly UdpFlowSocketOptions[];
   readonly tlvs: Uint8Array | undefined;
+  readonly peer: SourcePeer;
   /** Which of its sources the next flow gets. */
   turn: number;
 }
@@ -26,6 +32,8 @@ export class Clusters {
   readonly #flows: (backend: number) => number;
   readonly #backends = new Map<number, ReadyBackend>();
   readonly #states = new Map<number, BackendState>();
+  /** By backend. */
+  readonly #sources = new Map<number, SourceAddresses>();
   readonly #clusters = new Map<number, { settings: ClusterSettings; balancer: Balancer }>();
 
   /** @param flows Live flows of a backend. */
@@ -40,6 +48,11 @@ export class Clusters {
     return this.#backends.keys();
   }
 
+  /** Whether a backend is known. */
+  has(backend: number): boolean {
+    return this.#backends.has(backend);
+  }
+
   /** Sets a backend. Throws `TypeError` and `RangeError` on settings that cannot be. */
   setBackend(settings: BackendSettings): void {
     const backend = encodeSockaddr(inetSocketAddress(settings.address, settings.port));
@@ -51,7 +64,8 @@ export class Clusters {
       ...mtu,
     }));
     const tlvs = settings.tlvs === undefined ? undefined : encodeTlvs(settings.tlvs);
-    this.#backends.set(settings.backend, { settings, options, tlvs, turn: 0 });
+    const peer = peerOf(settings);
+    this.#backends.set(settings.backend, { settings, options, tlvs, peer, turn: 0 });
     for (const { settings: cluster } of [...this.#clusters.values()]) {
       if (cluster.members.some((one) => one.backend === settings.backend)) this.setCluster(cluster);
     }
@@ -93,11 +107,13 @@ export class Clusters {
     }));
     for (const [backend, state] of this.#states) balancer.setState(backend, state);
     this.#clusters.set(settings.cluster, { settings, balancer });
+    this.#findSources();
   }
 
   /** Forgets a cluster: its listeners have nowhere to go. */
   removeCluster(cluster: number): void {
     this.#clusters.delete(cluster);
+    this.#findSources();
   }
 
   /** Chooses a backend. */
@@ -105,11 +121,22 @@ export class Clusters {
     return this.#clusters.get(cluster)?.balancer.pick(affinity, preferred, avoid) ?? SELECT_NONE;
   }
 
-  /** How to open the next flow's socket; `undefined` for a backend that is gone. */
-  socketOptions(backend: number): UdpFlowSocketOptions | undefined {
+  /** Source addresses that clusters ask for, with those of one that is about to be set. */
+  sourcesWith(next?: ClusterSettings): SourceAddresses[] {
+    const others = Array.from(this.#clusters.values(), ({ settings }) => settings);
+    const all = next === undefined
+      ? others
+      : [...others.filter(({ cluster }) => cluster !== next.cluster), next];
+    return all.flatMap(({ sourceAddresses }) => sourceAddresses ?? []);
+  }
+
+  /** How the next flow gets to a backend; `undefined` for one that is gone. */
+  wayTo(backend: number): UpstreamWay | undefined {
     const ready = this.#backends.get(backend);
     if (ready === undefined) return undefined;
-    const { options } = ready;
+    const { options, peer, settings } = ready;
+    const prefix = this.#sources.get(backend)?.[settings.address.includes(":") ? "ipv6" : "ipv4"];
+    if (prefix !== undefined) return { prefix, peer };
     ready.turn = (ready.turn + 1) % options.length;
     return options[ready.turn];
   }
@@ -118,4 +145,20 @@ export class Clusters {
   tlvsOf(backend: number): Uint8Array | undefined {
     return this.#backends.get(backend)?.tlvs;
   }
+
+  /** A backend in several clusters has the source addresses of the one that is set last. */
+  #findSources(): void {
+    this.#sources.clear();
+    for (const { settings: { sourceAddresses, members } } of this.#clusters.values()) {
+      if (sourceAddresses === undefined) continue;
+      for (const { backend } of members) this.#sources.set(backend, sourceAddresses);
+    }
+  }
+}
+
+function peerOf({ address, port }: TupleEnd): SourcePeer {
+  const words = new Uint32Array(4);
+  const ip = parseIp(address);
+  if (ip !== undefined) writeAddress(words, 0, ip);
+  return { words, port };
 }

@@ -30,6 +30,7 @@ export class UdpConfigError extends SyntaxError {
   /** For logs. */
   override name = "UdpConfigError";
 
+  /** Says each problem in a line. */
   constructor(
     /** At least one, in the order in which the document was read. */
     readonly problems: readonly FieldProblem[],

@@ -3,7 +3,15 @@
  *
  * @module
  */
-import { type FieldReader, type Fields, joinPath, parseIp } from "#lib/base/mod.ts";
+import {
+  type FieldReader,
+  type Fields,
+  formatCidr,
+  hasHostBits,
+  joinPath,
+  parseCidr,
+  parseIp,
+} from "#lib/base/mod.ts";
 import { POLICIES } from "./balance_policies.ts";
 import {
   endpointText,
@@ -23,9 +31,24 @@ import {
   UDP_CONFIG_LIMITS,
 } from "./config_types.ts";
 import { HEALTH_DEFAULTS, type HealthSettings } from "./health.ts";
-import { compileProbe, HealthCheckError, type HealthProbe } from "./health_check.ts";
+import {
+  compileProbe,
+  DNS_CODES,
+  DNS_TYPES,
+  HealthCheckError,
+  type HealthProbe,
+} from "./health_check.ts";
 
-const CLUSTER_FIELDS = ["name", "balance", "failOpen", "backends", "cells", "health", "limit"];
+const CLUSTER_FIELDS = [
+  "name",
+  "balance",
+  "failOpen",
+  "backends",
+  "cells",
+  "health",
+  "limit",
+  "sourceAddresses",
+];
 const BACKEND_FIELDS = [
   "address",
   "name",
@@ -56,6 +79,33 @@ export function readCluster(
     ...readCells(reader, at("cells"), fields.cells),
     health: readHealth(reader, at("health"), fields.health),
     ...readLimit(reader, at("limit"), fields.limit),
+    ...readSourceAddresses(reader, at("sourceAddresses"), fields.sourceAddresses),
+  };
+}
+
+function readSourceAddresses(
+  reader: FieldReader,
+  path: string,
+  value: unknown,
+): Pick<ClusterConfig, "sourceAddresses"> {
+  if (value === undefined) return {};
+  const fields = reader.object(path, value, ["ipv4", "ipv6", "transparent"]);
+  if (fields === undefined) return {};
+  const read = (name: "ipv4" | "ipv6"): { [name: string]: string } => {
+    const text = fields[name];
+    if (text === undefined) return {};
+    const prefix = typeof text === "string" && !hasHostBits(text) ? parseCidr(text) : undefined;
+    if (prefix?.family === (name === "ipv4" ? 4 : 6)) return { [name]: formatCidr(prefix) };
+    const example = name === "ipv4" ? "127.77.0.0/16" : "fd00:77::/64";
+    return reader.note(joinPath(path, name), text, `a prefix, such as ${example}`) ?? {};
+  };
+  const prefixes = { ...read("ipv4"), ...read("ipv6") };
+  if (fields.ipv4 === undefined && fields.ipv6 === undefined) {
+    reader.note(path, value, "an object with ipv4, ipv6 or both");
+  }
+  const at = joinPath(path, "transparent");
+  return {
+    sourceAddresses: { ...prefixes, transparent: readFlag(reader, at, fields.transparent, false) },
   };
 }
 
@@ -219,6 +269,7 @@ function readProbe(reader: FieldReader, path: string, value: unknown): HealthPro
   if (fields.port !== undefined) reader.integer(joinPath(path, "port"), fields.port, PORT);
   const probe = by === "udp" ? { expect: { any: true }, send: { text: "" }, ...fields } : fields;
   if (by === "udp" && !isUdpProbe(reader, path, probe)) return { by: "none" };
+  if (by === "dns" && !isDnsProbe(reader, path, probe)) return { by: "none" };
   try {
     compileProbe(probe as unknown as HealthProbe);
     return probe as unknown as HealthProbe;
@@ -227,6 +278,19 @@ function readProbe(reader: FieldReader, path: string, value: unknown): HealthPro
     reader.note(path, value, `a probe that can be made (${error.message})`);
     return { by: "none" };
   }
+}
+
+function isDnsProbe(reader: FieldReader, path: string, { type, codes }: Fields): boolean {
+  const types = Object.keys(DNS_TYPES);
+  const isType = type === undefined ||
+    reader.choice(joinPath(path, "type"), type, types) !== undefined;
+  if (codes === undefined) return isType;
+  const known = Object.keys(DNS_CODES);
+  const list = reader.list(joinPath(path, "codes"), codes, known.length);
+  const areCodes = list?.every((code, index) =>
+    reader.choice(`${joinPath(path, "codes")}[${index}]`, code, known) !== undefined
+  );
+  return isType && areCodes === true;
 }
 
 function isUdpProbe(reader: FieldReader, path: string, probe: Fields): boolean {

@@ -11,11 +11,13 @@ import type { Policy } from "./balance_policies.ts";
 import type { FlowLimit, PrefixLimit, RouteConfig, WhenFull } from "./contract.ts";
 import type { HealthProbe } from "./health_check.ts";
 import type { HealthSettings } from "./health.ts";
+import type { SourceAddresses } from "./source_pool.ts";
 
 /** An address and a port. */
 export interface UdpAddress {
   /** IPv4 or IPv6, canonical text. */
   readonly address: string;
+  /** 1 to 65535; of a listener 0 lets the kernel choose. */
   readonly port: number;
 }
 
@@ -31,7 +33,9 @@ export interface ListenerConfig {
   readonly route: Omit<RouteConfig, "cluster">;
   /** Longer datagrams are dropped, 1 to 65535. */
   readonly maxDatagramBytes: number;
+  /** Who may open a flow. */
   readonly access: AccessRules;
+  /** A bound on flows; absent: none. */
   readonly limit?: FlowLimit;
   /** What becomes of flows that changed settings would not admit. */
   readonly onChange: "keep" | "close";
@@ -53,6 +57,7 @@ export interface BackendConfig extends UdpAddress {
   readonly weight: number;
   /** Only when no other is up. */
   readonly backup: boolean;
+  /** A bound on flows; absent: none. */
   readonly limit?: FlowLimit;
   /** Hex digits: plaintext server id in its QUIC connection ids. */
   readonly quicServerId?: string;
@@ -74,6 +79,7 @@ export interface CellBackends {
 
 /** How a cluster's backends are watched. */
 export interface HealthConfig extends HealthSettings {
+  /** How a backend is asked. */
   readonly probe: HealthProbe;
 }
 
@@ -81,14 +87,20 @@ export interface HealthConfig extends HealthSettings {
 export interface ClusterConfig {
   /** Unique among clusters. */
   readonly name: string;
+  /** How a new flow is given a backend. */
   readonly balance: Policy;
   /** When no backend is up: try those that are down, or none. */
   readonly failOpen: boolean;
+  /** Those that the document names. */
   readonly backends: readonly BackendConfig[];
   /** Beside `backends`. */
   readonly cells?: CellBackends;
+  /** How they are watched. */
   readonly health: HealthConfig;
+  /** A bound on flows; absent: none. */
   readonly limit?: FlowLimit;
+  /** Each flow has an own address of these, and no socket. */
+  readonly sourceAddresses?: SourceAddresses;
 }
 
 /** The balancer's own settings. */
@@ -97,6 +109,7 @@ export interface BalancerConfig {
   readonly workers: number;
   /** Of all workers. */
   readonly maxFlows: number;
+  /** When there is no room for a new flow. */
   readonly whenFull: WhenFull;
   /** Of each source prefix. */
   readonly prefixes?: PrefixLimit;
@@ -104,8 +117,11 @@ export interface BalancerConfig {
 
 /** A whole document. */
 export interface UdpConfig {
+  /** The balancer itself. */
   readonly balancer: BalancerConfig;
+  /** In the order of the document. */
   readonly listeners: readonly ListenerConfig[];
+  /** In the order of the document. */
   readonly clusters: readonly ClusterConfig[];
 }
 
@@ -116,7 +132,7 @@ export const UDP_CONFIG_LIMITS = {
   backendsMax: 1024,
   prefixesMax: 1024,
   workersMax: 64,
-  maxFlowsDefault: 100_000,
+  maxFlowsDefault: 65_536,
   maxFlowsMax: 1_048_576,
   maxDatagramBytesDefault: 65_507,
   maxDatagramBytesMax: 65_535,

@@ -8,7 +8,7 @@
  */
 import { DROP_NAMES, type DropReason } from "./contract.ts";
 
-/** Columns. Drops follow, one column a reason (see {@link dropColumn}). */
+/** Columns; each one of datagrams is followed by that of their bytes. Drops follow, one column a reason (see {@link dropColumn}). */
 export const COUNTER = {
   /** Datagrams that came from clients, whatever became of them. */
   clientDatagrams: 0,
@@ -60,6 +60,14 @@ export class CounterRows {
     this.#values[at] += amount;
   }
 
+  /** Counts a datagram: one in a column of datagrams, its length in that of their bytes, the next. */
+  addDatagram(row: number, column: number, length: number): void {
+    const at = (row + 1) * COLUMNS + column;
+    if (at + 1 >= this.#values.length) this.#grow(at + 1);
+    this.#values[at] += 1;
+    this.#values[at + 1] += length;
+  }
+
   /** One counter. */
   get(row: number, column: number): number {
     return this.#values[(row + 1) * COLUMNS + column] ?? 0;
@@ -75,6 +83,11 @@ export class CounterRows {
     let sum = 0;
     for (let at = column; at < this.#values.length; at += COLUMNS) sum += this.#values[at];
     return sum;
+  }
+
+  /** Begins a row again. */
+  clear(row: number): void {
+    this.#values.fill(0, (row + 1) * COLUMNS, (row + 2) * COLUMNS);
   }
 
   #grow(at: number): void {

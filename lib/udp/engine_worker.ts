@@ -7,7 +7,8 @@
  *
  * Everything is synchronous. A payload is received into a slot and sent from it. A listener has a
  * budget for each turn (`ingress_worker.ts`); a flow's socket gives {@link DRAIN_MAX} datagrams where
- * few are ready and one where many are: epoll goes round.
+ * few are ready and one where many are: epoll goes round. Flows of a cluster with source addresses
+ * share a socket (`sources_worker.ts`).
  *
  * @module
  */
@@ -19,20 +20,19 @@ import {
   receiveUdp,
   takeSocketError,
   UDP_BATCH,
-  UdpSendBatch,
   UdpSlab,
 } from "#ffi/mod.ts";
-import { CidrSet } from "./access.ts";
 import { CLOSE_NAMES, type CloseReason, type FlowId, slotOf, type UdpSink } from "./contract.ts";
 import { Clusters } from "./clusters_worker.ts";
-import { Downstream, DOWNSTREAM_BYTES } from "./downstream_worker.ts";
 import { FlowSlots } from "./flow_slots.ts";
 import type { HandOver } from "./hand_over.ts";
-import { Ingress, INGRESS_BYTES, type Listener } from "./ingress_worker.ts";
+import { Ingress, INGRESS_BYTES } from "./ingress_worker.ts";
+import { Listeners, LISTENERS_BYTES } from "./listeners_worker.ts";
 import { UdpManager } from "./manager.ts";
 import { writeProxyHeader } from "./proxy_protocol.ts";
 import { Reports } from "./reports.ts";
 import { SHELL_COUNTER, shellCounters } from "./shell_counters.ts";
+import { Sources, SOURCES_BYTES } from "./sources_worker.ts";
 import { TUPLE_WORDS } from "./tuple.ts";
 import { Upstreams, UPSTREAMS_BYTES } from "./upstreams_worker.ts";
 import {
@@ -46,9 +46,7 @@ import {
 export const DRAIN_MAX = 32;
 /** Sockets that are few. */
 const FEW_READY = 32;
-const KIND = { listener: 0, upstream: 1, wake: 2 } as const;
-/** Listeners whose batches the slab has room for. */
-const LISTENERS_MAX = 64;
+const KIND = { listener: 0, upstream: 1, wake: 2, source: 3 } as const;
 const COPIES = 15;
 const DATAGRAM_BYTES_MAX = 65_535;
 const EVENT_TROUBLE = EPOLL.ERR | EPOLL.HUP;
@@ -59,17 +57,17 @@ export class UdpEngine implements UdpSink {
   readonly manager: UdpManager;
   /** Clusters and backends. */
   readonly clusters: Clusters;
+  /** Flows without sockets of their own. */
+  readonly sources: Sources;
   /** What there is to tell the owner. */
   readonly reports: Reports;
-  readonly #options: UdpWorkerOptions;
   readonly #counters: Float64Array;
   readonly #table = new ReadyTable();
   readonly #slab: UdpSlab;
   readonly #ingress: Ingress;
   readonly #slots = new FlowSlots();
   readonly #upstreams: Upstreams;
-  readonly #batches: UdpSendBatch[] = [];
-  readonly #listeners: (Listener | undefined)[] = [];
+  readonly #listeners: Listeners;
   /** Where a flow's replies go, where that is a proxy and not its client. */
   readonly #replyTuples = new Map<number, Uint32Array<ArrayBuffer>>();
   readonly #reply = new Uint32Array(TUPLE_WORDS);
@@ -79,11 +77,10 @@ export class UdpEngine implements UdpSink {
 
   /** Makes an engine without listeners. */
   constructor(options: UdpWorkerOptions) {
-    this.#options = options;
     this.#counters = shellCounters(options.counters);
     const payloadBytes = options.datagramBytesMax ?? DATAGRAM_BYTES_MAX;
     const slots = 2 * UDP_BATCH + COPIES + 1;
-    const extra = INGRESS_BYTES + UPSTREAMS_BYTES + LISTENERS_MAX * (DOWNSTREAM_BYTES + 256);
+    const extra = INGRESS_BYTES + UPSTREAMS_BYTES + LISTENERS_BYTES + SOURCES_BYTES;
     this.#slab = new UdpSlab(slots, payloadBytes, extra + 4096);
     this.#now = performance.now();
     this.manager = new UdpManager({
@@ -100,13 +97,12 @@ export class UdpEngine implements UdpSink {
       (backend) => this.manager.backendFlows(backend),
     );
     this.reports = new Reports(options.tellsFlows ?? true);
-    this.#upstreams = new Upstreams({
-      slab: this.#slab,
-      table: this.#table,
-      kind: KIND.upstream,
-      counters: this.#counters,
-      onError: (slot, errno) => this.#noteError(slot, errno),
-    });
+    const onError = (slot: number, errno: number) => this.#noteError(slot, errno);
+    const parts = { slab: this.#slab, table: this.#table, counters: this.#counters, onError };
+    const { maxFlows, workers } = options;
+    this.sources = new Sources({ ...parts, kind: KIND.source, maxFlows }, UDP_BATCH);
+    this.#upstreams = new Upstreams({ ...parts, kind: KIND.upstream, sources: this.sources });
+    this.#listeners = new Listeners({ ...parts, kind: KIND.listener, sharesPort: workers > 1 });
     this.#ingress = new Ingress({
       slab: this.#slab,
       counters: this.#counters,
@@ -132,9 +128,7 @@ export class UdpEngine implements UdpSink {
 
   /** Datagrams that wait in write queues. */
   get waiting(): number {
-    let sum = this.#upstreams.waiting;
-    for (const listener of this.#listeners) sum += listener?.socket.waiting ?? 0;
-    return sum;
+    return this.#upstreams.waiting + this.#listeners.waiting;
   }
 
   /** Watches an eventfd that ends a wait; {@link UdpEngine.turn} tells when it is ready. */
@@ -149,33 +143,17 @@ export class UdpEngine implements UdpSink {
 
   /** Opens a listener, or changes one. Throws `SyscallError`, `TypeError`, `RangeError`. */
   listen(settings: ListenerSettings): ListenAnswer {
-    const { listener } = settings;
-    const old = this.#listeners[listener];
-    const isNew = old === undefined;
-    const socket = old?.socket ?? this.#open(settings);
-    try {
-      const event = listenerEvent(settings, this.#slab.payloadBytes);
-      this.manager.config(event, this.tick());
-    } catch (error) {
-      if (isNew) this.#release(socket);
-      throw error;
-    }
-    const proxyFrom = settings.proxyFrom === undefined
-      ? undefined
-      : new CidrSet(settings.proxyFrom);
-    this.#listeners[listener] = { socket, proxyFrom, settings };
-    const { port, bufferShortBytes, takesRuns } = socket;
-    return { port, bufferShortBytes, takesRuns };
+    return this.#listeners.set(settings, () => {
+      this.manager.config(listenerEvent(settings, this.#slab.payloadBytes), this.tick());
+    });
   }
 
   /** Ends a listener and its flows. */
   unlisten(listener: number): void {
-    const found = this.#listeners[listener];
-    if (found === undefined) return;
+    if (this.#listeners.get(listener) === undefined) return;
     this.manager.closeAll(this.tick(), listener);
     this.#upstreams.flush();
-    this.#release(found.socket);
-    this.#listeners[listener] = undefined;
+    this.#listeners.remove(listener);
   }
 
   /**
@@ -194,6 +172,7 @@ export class UdpEngine implements UdpSink {
       const events = this.#table.eventsAt(at);
       if (kind === KIND.upstream) this.#onUpstream(index, events, limit);
       else if (kind === KIND.listener) this.#onListener(index, events);
+      else if (kind === KIND.source) this.#onSource(index, events);
       else isWoken = true;
     }
     this.#sendReplies();
@@ -220,10 +199,20 @@ export class UdpEngine implements UdpSink {
   /** Ends all flows and closes all sockets. */
   close(): void {
     this.manager.closeAll(this.tick());
-    this.#upstreams.closeAll();
-    for (const listener of this.#listeners) listener?.socket.close();
-    this.#listeners.length = 0;
+    this.#listeners.close();
+    this.#upstreams.close();
     this.#table.close();
+  }
+
+  /** Closes all sockets without the core, which may be what failed. Never throws. */
+  abandon(): void {
+    for (const part of [this.#listeners, this.#upstreams, this.#table]) {
+      try {
+        part.close();
+      } catch {
+        // It may be what failed. The others are closed all the same.
+      }
+    }
   }
 
   /** See `UdpSink`. */
@@ -245,8 +234,8 @@ export class UdpEngine implements UdpSink {
       ? current
       : this.manager.live.record(flow, this.#now)?.listener ?? 0;
     this.#slots.set(slot, flow, listener, backend);
-    const options = this.clusters.socketOptions(backend);
-    const errno = options === undefined ? ERRNO.EHOSTUNREACH : this.#upstreams.open(slot, options);
+    const way = this.clusters.wayTo(backend);
+    const errno = way === undefined ? ERRNO.EHOSTUNREACH : this.#upstreams.open(slot, way);
     // The flow is ended after this call: the core is in the midst of it.
     if (errno !== 0) this.#noteError(slot, errno, true);
   }
@@ -278,7 +267,7 @@ export class UdpEngine implements UdpSink {
   /** See `UdpSink`. */
   sendToClient(flow: FlowId, bytes: Uint8Array, offset: number, length: number): void {
     const slot = slotOf(flow);
-    const listener = this.#listeners[this.#slots.listenerAt(slot)];
+    const listener = this.#listeners.get(this.#slots.listenerAt(slot));
     if (listener === undefined) {
       this.#counters[SHELL_COUNTER.noSocket] += 1;
       return;
@@ -294,7 +283,7 @@ export class UdpEngine implements UdpSink {
   /** See `UdpSink`. */
   closeFlow(flow: FlowId, reason: CloseReason): void {
     const slot = slotOf(flow);
-    this.#upstreams.close(slot);
+    this.#upstreams.closeFlow(slot);
     this.#replyTuples.delete(slot);
     const record = this.reports.wantsFlows ? this.manager.live.record(flow, this.#now) : undefined;
     this.reports.addFlow(record, CLOSE_NAMES[reason]);
@@ -304,30 +293,8 @@ export class UdpEngine implements UdpSink {
   /** See `UdpSink`: the core has counted it. */
   drop(): void {}
 
-  #open(settings: ListenerSettings): Downstream {
-    const batch = this.#batches.pop() ?? new UdpSendBatch(this.#slab);
-    try {
-      return new Downstream(settings, {
-        slab: this.#slab,
-        batch,
-        table: this.#table,
-        kind: KIND.listener,
-        counters: this.#counters,
-        sharesPort: this.#options.workers > 1,
-      });
-    } catch (error) {
-      this.#batches.push(batch);
-      throw error;
-    }
-  }
-
-  #release(socket: Downstream): void {
-    socket.close();
-    this.#batches.push(socket.batch);
-  }
-
   #onListener(index: number, events: number): void {
-    const listener = this.#listeners[index];
+    const listener = this.#listeners.get(index);
     if (listener === undefined) return;
     if ((events & EPOLL.OUT) !== 0) listener.socket.drain();
     if ((events & EVENT_TROUBLE) !== 0) takeSocketError(listener.socket.fd);
@@ -366,8 +333,17 @@ export class UdpEngine implements UdpSink {
     }
   }
 
+  #onSource(index: number, events: number): void {
+    // Its replies have the slots of those that wait.
+    this.#sendReplies();
+    this.sources.handle(index, events, (slot, offset, size) => {
+      const flow = this.#slots.flowAt(slot);
+      this.manager.onUpstreamDatagram(flow, this.#slab.bytes, offset, size, this.#now);
+    }, () => this.#sendReplies());
+  }
+
   #sendReplies(): void {
-    for (const listener of this.#listeners) listener?.socket.flush();
+    this.#listeners.flush();
     this.#replies = 0;
     this.#copies = 0;
   }
@@ -376,7 +352,7 @@ export class UdpEngine implements UdpSink {
   #copy(bytes: Uint8Array, offset: number, length: number): number {
     if (this.#copies === COPIES) {
       this.#upstreams.flush();
-      for (const listener of this.#listeners) listener?.socket.flush();
+      this.#listeners.flush();
       this.#copies = 0;
     }
     const target = this.#slab.payloadAt(2 * UDP_BATCH + this.#copies++);

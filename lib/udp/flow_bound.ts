@@ -1,13 +1,16 @@
 /**
- * How many flows a host can carry with a socket each, and what says so. Pure.
+ * How many flows a host can carry with a socket each, and what says so. Flows that have an own
+ * address instead (`source_pool.ts`) are not bounded so. Pure.
  *
  * @module
  */
 
+import type { FlowLimit } from "./contract.ts";
+
 /** What bounds flows. */
 export interface FlowBoundInput {
   /** What was asked for; absent: as many as there can be. */
-  readonly asked?: number;
+  readonly asked?: number | undefined;
   /** Soft limit on descriptors of this process (`RLIMIT_NOFILE`). */
   readonly filesMax: number;
   /** Descriptors that are open now. */
@@ -24,6 +27,8 @@ export interface FlowBoundInput {
 export interface FlowBound {
   /** Flows at one time. */
   readonly maxFlows: number;
+  /** Flows at one time where they need no sockets. */
+  readonly maxUnsocketed: number;
   /** Sentences for the operator; empty where nothing was cut. */
   readonly told: readonly string[];
 }
@@ -54,10 +59,27 @@ export function boundFlows(input: FlowBoundInput): FlowBound {
         `(net.ipv4.ip_local_port_range, or more source addresses)`,
     );
   }
-  return { maxFlows: Math.min(asked, files, ports), told };
+  return { maxFlows: Math.min(asked, files, ports), maxUnsocketed: asked, told };
 }
 
 /** One worker's part of a bound that all share: rounded up, so that the sum is no less. */
 export function shareOf(bound: number, workers: number): number {
   return Math.ceil(bound / workers);
+}
+
+/** One worker's part of a limit. */
+export function shareLimit(
+  { maxFlows, newFlowsPerSecond, burst }: FlowLimit,
+  workers: number,
+): FlowLimit {
+  return {
+    ...(maxFlows === undefined ? {} : { maxFlows: shareOf(maxFlows, workers) }),
+    ...(newFlowsPerSecond === undefined ? {} : { newFlowsPerSecond: newFlowsPerSecond / workers }),
+    ...(burst === undefined ? {} : { burst: Math.max(1, shareOf(burst, workers)) }),
+  };
+}
+
+/** The same as a member, where there is a limit. */
+export function sharedLimit(limit: FlowLimit | undefined, workers: number): { limit?: FlowLimit } {
+  return limit === undefined ? {} : { limit: shareLimit(limit, workers) };
 }

@@ -5,7 +5,6 @@
  */
 import { type FlowId, type FlowRecord, NO_BACKEND } from "./contract.ts";
 import { type FlowTable, NO_SLOT, PHASE } from "./flow_table.ts";
-import type { Traffic } from "./traffic.ts";
 import { clientOf, localOf, TUPLE_WORDS } from "./tuple.ts";
 
 /** Which flows; all where nothing is said. */
@@ -19,18 +18,16 @@ export interface FlowFilter {
 /** The view. */
 export class FlowView {
   readonly #table: FlowTable;
-  readonly #traffic: Traffic;
 
   /** A view of this table. */
-  constructor(table: FlowTable, traffic: Traffic) {
+  constructor(table: FlowTable) {
     this.#table = table;
-    this.#traffic = traffic;
   }
 
   /** The backend of a flow; {@link NO_BACKEND} where it has none, and for an id that is not live. */
   backendOf(flow: FlowId): number {
     const slot = this.#table.slotOfLive(flow);
-    return slot === NO_SLOT ? NO_BACKEND : this.#table.backends[slot];
+    return slot === NO_SLOT ? NO_BACKEND : this.#table.backendOf(slot);
   }
 
   /**
@@ -41,7 +38,9 @@ export class FlowView {
     const slot = this.#table.slotOfLive(flow);
     if (slot === NO_SLOT) return false;
     const from = this.#table.tupleAt(slot);
-    for (let word = 0; word < TUPLE_WORDS; word++) words[at + word] = this.#table.keys[from + word];
+    for (let word = 0; word < TUPLE_WORDS; word++) {
+      words[at + word] = this.#table.words[from + word];
+    }
     return true;
   }
 
@@ -57,7 +56,7 @@ export class FlowView {
     this.each((slot) => {
       const { listener, backend } = filter;
       if (listener !== undefined && this.#table.listenerOf(slot) !== listener) return;
-      if (backend !== undefined && this.#table.backends[slot] !== backend) return;
+      if (backend !== undefined && this.#table.backendOf(slot) !== backend) return;
       found.push(this.#table.idOf(slot));
     });
     return found;
@@ -66,14 +65,14 @@ export class FlowView {
   /** When a flow ends if nothing comes any more; `undefined` for an id that is not live. */
   deadlineOf(flow: FlowId): number | undefined {
     const slot = this.#table.slotOfLive(flow);
-    return slot === NO_SLOT ? undefined : this.#traffic.deadlineOf(slot);
+    return slot === NO_SLOT ? undefined : this.#table.deadlineOf(slot);
   }
 
   /** Visits the slot of each flow. The visit may end that flow. */
   each(visit: (slot: number) => void): void {
     if (this.#table.count === 0) return;
     for (let slot = 0; slot < this.#table.slots; slot++) {
-      if (this.#table.phases[slot] !== PHASE.free) visit(slot);
+      if (this.#table.phaseOf(slot) !== PHASE.free) visit(slot);
     }
   }
 }
@@ -84,17 +83,17 @@ function recordOf(table: FlowTable, slot: number, now: number): FlowRecord {
   return {
     flow: table.idOf(slot),
     listener: table.listenerOf(slot),
-    cluster: table.routes[slot].cluster,
-    backend: table.backends[slot],
-    client: clientOf(table.keys, at),
-    local: localOf(table.keys, at),
+    cluster: table.routeOf(slot).cluster,
+    backend: table.backendOf(slot),
+    client: clientOf(table.words, at),
+    local: localOf(table.words, at),
     startedAtMs: table.createdAt[slot],
     durationMs: Math.max(0, now - table.createdAt[slot]),
-    datagramsIn: table.requests[slot],
-    bytesIn: table.bytesIn[slot],
-    datagramsOut: table.replies[slot],
-    bytesOut: table.bytesOut[slot],
-    dropped: table.dropped[slot],
+    datagramsIn: table.requestsOf(slot),
+    bytesIn: table.bytesInOf(slot),
+    datagramsOut: table.repliesOf(slot),
+    bytesOut: table.bytesOutOf(slot),
+    dropped: table.droppedOf(slot),
     ...(firstReplyMs < 0 ? {} : { firstReplyMs }),
     reselections: table.reselections[slot],
   };

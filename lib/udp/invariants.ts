@@ -55,7 +55,7 @@ export function checkInvariants(inspected: Inspected): void {
     prefixes: new Map(),
   };
   for (let slot = 0; slot < table.slots; slot++) {
-    if (table.phases[slot] === PHASE.free) {
+    if (table.phaseOf(slot) === PHASE.free) {
       assert(pending.count(slot) === 0, `free slot ${slot} has datagrams waiting`);
       continue;
     }
@@ -84,12 +84,12 @@ export function checkInvariants(inspected: Inspected): void {
 
 function checkFlow(inspected: Inspected, slot: number, seen: Seen): void {
   const { table, traffic, pending } = inspected;
-  const phase = table.phases[slot];
-  const route = table.routes[slot];
-  const backend = table.backends[slot];
-  const isBound = (table.flags[slot] & FLAG.bound) !== 0;
+  const phase = table.phaseOf(slot);
+  const route = table.routeOf(slot);
+  const backend = table.backendOf(slot);
+  const isBound = (table.flagsOf(slot) & FLAG.bound) !== 0;
   const listener = table.listenerOf(slot);
-  const found = table.find(table.keys, table.tupleAt(slot), listener);
+  const found = table.find(table.words, table.tupleAt(slot), listener);
   assert(table.slotOfLive(table.idOf(slot)) === slot, `the id of slot ${slot} leads elsewhere`);
   assert(isBound === (found === slot), `slot ${slot} and its key disagree`);
   assert(
@@ -105,19 +105,24 @@ function checkFlow(inspected: Inspected, slot: number, seen: Seen): void {
       pending.bytesOf(slot) <= route.pending.bytes,
     `the queue of slot ${slot} is too long`,
   );
-  const taken = table.requests[slot] + pending.count(slot);
+  const taken = table.requestsOf(slot) + pending.count(slot);
   assert(
     !(isBound && route.requests > 0 && taken >= route.requests),
     `slot ${slot} took ${taken} of ${route.requests} datagrams and still takes more`,
   );
   checkNotDone(inspected, slot);
-  assert(table.replies[slot] <= table.responses[slot], `slot ${slot} invented a reply`);
+  assert(table.repliesOf(slot) <= table.responsesOf(slot), `slot ${slot} invented a reply`);
   checkAmplification(table, slot);
-  const deadline = traffic.deadlineOf(slot);
-  assert(Number.isFinite(deadline), `slot ${slot} has no deadline: it would live forever`);
+  const deadline = table.deadlineOf(slot);
+  const filedAt = traffic.filedAt(slot);
+  assert(
+    Number.isFinite(deadline) && filedAt !== undefined,
+    `slot ${slot} has no deadline: it would live forever`,
+  );
+  assert(filedAt <= deadline, `slot ${slot} is due at ${deadline}, but looked at from ${filedAt}`);
   seen.live += 1;
   seen.bound += isBound ? 1 : 0;
-  seen.unreplied += (table.flags[slot] & FLAG.replied) === 0 ? 1 : 0;
+  seen.unreplied += (table.flagsOf(slot) & FLAG.replied) === 0 ? 1 : 0;
   seen.pendingFlows += pending.count(slot) > 0 ? 1 : 0;
   seen.pendingBytes += pending.bytesOf(slot);
   seen.earliest = Math.min(seen.earliest, deadline);
@@ -129,28 +134,28 @@ function checkFlow(inspected: Inspected, slot: number, seen: Seen): void {
 
 /** A flow that got all it waits for must have ended. */
 function checkNotDone({ table, pending }: Inspected, slot: number): void {
-  const { requests, responses } = table.routes[slot];
-  const sent = table.requests[slot];
+  const { requests, responses } = table.routeOf(slot);
+  const sent = table.requestsOf(slot);
   if (responses === null || sent === 0 || pending.count(slot) > 0) return;
   // While another backend is sought nothing is decided: the datagram in hand still counts.
-  if (table.phases[slot] !== PHASE.established) return;
-  const isDone = sent >= requests && table.responses[slot] >= responses * sent;
-  assert(!isDone, `slot ${slot} had ${table.responses[slot]} replies to ${sent} and lives on`);
+  if (table.phaseOf(slot) !== PHASE.established) return;
+  const isDone = sent >= requests && table.responsesOf(slot) >= responses * sent;
+  assert(!isDone, `slot ${slot} had ${table.responsesOf(slot)} replies to ${sent} and lives on`);
 }
 
 function checkAmplification(table: FlowTable, slot: number): void {
-  const guard = table.routes[slot].amplification;
-  if (guard === null || table.roundTrips[slot] > 0) return;
-  const allowed = guard.factor * table.bytesIn[slot];
-  assert(table.bytesOut[slot] <= allowed, `slot ${slot} sent more than it may unproven`);
+  const guard = table.routeOf(slot).amplification;
+  if (guard === null || table.roundTripsOf(slot) > 0) return;
+  const allowed = guard.factor * table.bytesInOf(slot);
+  assert(table.bytesOutOf(slot) <= allowed, `slot ${slot} sent more than it may unproven`);
 }
 
 function checkUnreplied(table: FlowTable, expected: number): void {
   let count = 0;
   let before = NO_SLOT;
   for (let slot = table.unrepliedHead; slot !== NO_SLOT; slot = table.next[slot]) {
-    assert(table.phases[slot] !== PHASE.free, `free slot ${slot} is listed as unreplied`);
-    assert((table.flags[slot] & FLAG.replied) === 0, `slot ${slot} was replied to`);
+    assert(table.phaseOf(slot) !== PHASE.free, `free slot ${slot} is listed as unreplied`);
+    assert((table.flagsOf(slot) & FLAG.replied) === 0, `slot ${slot} was replied to`);
     assert(table.previous[slot] === before, `the unreplied list is broken at slot ${slot}`);
     before = slot;
     count += 1;

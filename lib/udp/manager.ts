@@ -103,7 +103,7 @@ export class UdpManager {
       prefixesMax: 2 * options.maxFlows,
       seed: options.tableSeed,
     });
-    this.live = new FlowView(this.#table, this.#traffic);
+    this.live = new FlowView(this.#table);
     const whenFull = options.whenFull ?? "refuse";
     this.#gate = new Gate(this.#table, this.#traffic, this.listenerCounters, whenFull);
     this.#hashKey = options.hashKey;
@@ -153,8 +153,7 @@ export class UdpManager {
     length: number,
     now: number,
   ): void {
-    this.listenerCounters.add(listener, COUNTER.clientDatagrams, 1);
-    this.listenerCounters.add(listener, COUNTER.clientBytes, length);
+    this.listenerCounters.addDatagram(listener, COUNTER.clientDatagrams, length);
     const settings = this.#gate.listener(listener);
     if (settings === undefined) {
       this.#traffic.drop(DROP.noBackend, listener, length);
@@ -178,13 +177,12 @@ export class UdpManager {
   ): void {
     const slot = this.#table.slotOfLive(flow);
     const listener = slot === NO_SLOT ? -1 : this.#table.listenerOf(slot);
-    this.listenerCounters.add(listener, COUNTER.backendDatagrams, 1);
-    this.listenerCounters.add(listener, COUNTER.backendBytes, length);
+    this.listenerCounters.addDatagram(listener, COUNTER.backendDatagrams, length);
     if (slot === NO_SLOT) {
       this.#traffic.drop(DROP.unknownFlow, listener, length);
     } else if (length > (this.#gate.listener(listener)?.maxDatagramBytes ?? Infinity)) {
       this.#traffic.dropOf(slot, DROP.truncated, length);
-    } else if (this.#table.phases[slot] !== PHASE.established) {
+    } else if (this.#table.phaseOf(slot) !== PHASE.established) {
       this.#traffic.dropOf(slot, DROP.unknownFlow, length);
     } else {
       this.#traffic.reply(slot, bytes, offset, length, now);
@@ -195,7 +193,7 @@ export class UdpManager {
   /** A flow's upstream reported an error (ICMP, mostly) that the shell's one retry did not cure. */
   onUpstreamError(flow: FlowId, _errno: number, now: number): void {
     const slot = this.#table.slotOfLive(flow);
-    if (slot !== NO_SLOT && this.#table.phases[slot] === PHASE.established) {
+    if (slot !== NO_SLOT && this.#table.phaseOf(slot) === PHASE.established) {
       this.#traffic.fail(slot, now);
     }
     if (this.#checks) this.#check();
@@ -204,7 +202,7 @@ export class UdpManager {
   /** The late answer to `selectBackend`; null: there is none. One that comes too late is ignored. */
   onBackendResolved(flow: FlowId, backend: number | null, now: number): void {
     const slot = this.#table.slotOfLive(flow);
-    if (slot !== NO_SLOT && this.#table.phases[slot] === PHASE.awaiting) {
+    if (slot !== NO_SLOT && this.#table.phaseOf(slot) === PHASE.awaiting) {
       if (backend === null) this.#traffic.close(slot, CLOSE.aborted, now);
       else if (this.#traffic.bind(slot, backend, now, -1, false)) this.#traffic.flush(slot, now);
     }
@@ -218,10 +216,10 @@ export class UdpManager {
     if (state === "removed") this.#traffic.quic.forget(backend);
     if (state === "up") {
       // There may be a better backend now for those that stayed with a bad one.
-      this.live.each((slot) => void (this.#table.flags[slot] &= ~FLAG.resigned));
+      this.live.each((slot) => this.#table.lower(slot, FLAG.resigned));
     } else if (state !== "draining") {
       this.live.each((slot) => {
-        if (this.#table.backends[slot] !== backend) return;
+        if (this.#table.backendOf(slot) !== backend) return;
         if (this.#traffic.whenGone(slot) === "close") {
           this.#traffic.close(slot, CLOSE.backendGone, now);
         }
@@ -307,7 +305,7 @@ export class UdpManager {
 
   /** All flows that have a backend, as plain values that JSON can hold, for a successor. */
   snapshot(now: number): FlowSnapshot[] {
-    return snapshotFlows(this.#table, this.#traffic, now);
+    return snapshotFlows(this.#table, now);
   }
 
   /**
@@ -363,8 +361,8 @@ export class UdpManager {
     this.#closeWhere(
       (slot) => {
         if (this.#table.listenerOf(slot) !== event.listener) return false;
-        return route === null || route.cluster !== this.#table.routes[slot].cluster ||
-          !access.permits(this.#table.keys, this.#table.tupleAt(slot));
+        return route === null || route.cluster !== this.#table.routeOf(slot).cluster ||
+          !access.permits(this.#table.words, this.#table.tupleAt(slot));
       },
       now,
       CLOSE.reconfigured,

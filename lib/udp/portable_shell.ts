@@ -107,9 +107,13 @@ export class PortableUdpPlane implements UdpPlanePort {
     if (open !== undefined) await close(open.socket);
   }
 
-  /** As `UdpPlane.setCluster`. */
+  /** As `UdpPlane.setCluster`. Rejects with `TypeError` on source addresses, which need the kernel. */
   setCluster(settings: ClusterSettings): Promise<void> {
-    const { cluster, limit } = settings;
+    const { cluster, limit, sourceAddresses } = settings;
+    if (sourceAddresses !== undefined) {
+      const reason = "the portable plane has a socket for each flow";
+      return Promise.reject(new TypeError(`Cannot use source addresses: ${reason}`));
+    }
     this.#clusters.setCluster(settings);
     this.#manager.config({ type: "cluster", cluster, limit: limit ?? {} }, performance.now());
     return Promise.resolve();

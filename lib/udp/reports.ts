@@ -52,6 +52,12 @@ export class Reports {
     this.#icmp.set(backend, codes);
   }
 
+  /** A backend's number is another one's from now on. */
+  forget(backend: number): void {
+    this.#seen.delete(backend);
+    this.#icmp.delete(backend);
+  }
+
   /** All that is new; `undefined` where nothing is. */
   take(backends: Iterable<number>, counters: CounterRows): Report | undefined {
     const traffic: BackendTraffic[] = [];

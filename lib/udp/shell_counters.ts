@@ -46,6 +46,10 @@ export const SHELL_COUNTER = {
   flows: 16,
   /** Turns of the loop. */
   turns: 17,
+  /** Dropped on the way back: not from the flow's backend, or for no flow; see `sources_worker.ts`. */
+  foreign: 18,
+  /** Replies that the kernel dropped at flows' sockets, counted when a flow ends. */
+  repliesKernelDropped: 19,
 } as const;
 
 /** A value of {@link SHELL_COUNTER}. */

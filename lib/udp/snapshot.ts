@@ -54,33 +54,34 @@ export interface FlowSnapshot {
 /** The part of a route that a flow takes along. */
 export type FlowCaps = Pick<RouteConfig, "requests" | "responses" | "amplification">;
 
-const FLAGS_KEPT = FLAG.bound | FLAG.replied | FLAG.answered | FLAG.proxyPending | FLAG.leaving;
+/** Those that are taken over; `bound` comes of binding. */
+const FLAGS_KEPT = FLAG.replied | FLAG.answered | FLAG.proxyPending | FLAG.leaving;
 
 /** All flows that have a backend. */
-export function snapshotFlows(table: FlowTable, traffic: Traffic, now: number): FlowSnapshot[] {
+export function snapshotFlows(table: FlowTable, now: number): FlowSnapshot[] {
   const flows: FlowSnapshot[] = [];
   for (let slot = 0; slot < table.slots; slot++) {
-    if (table.phases[slot] !== PHASE.established) continue;
+    if (table.phaseOf(slot) !== PHASE.established) continue;
     const at = table.tupleAt(slot);
-    const { requests, responses, amplification } = table.routes[slot];
+    const { requests, responses, amplification } = table.routeOf(slot);
     flows.push({
       caps: { requests, responses, amplification },
       listener: table.listenerOf(slot),
-      backend: table.backends[slot],
-      tuple: Array.from(table.keys.subarray(at, at + TUPLE_WORDS)),
+      backend: table.backendOf(slot),
+      tuple: Array.from(table.words.subarray(at, at + TUPLE_WORDS)),
       affinity: table.affinities[slot],
-      flags: table.flags[slot],
-      roundTrips: table.roundTrips[slot],
-      requests: table.requests[slot],
-      responses: table.responses[slot],
-      replies: table.replies[slot],
-      dropped: table.dropped[slot],
+      flags: table.flagsOf(slot),
+      roundTrips: table.roundTripsOf(slot),
+      requests: table.requestsOf(slot),
+      responses: table.responsesOf(slot),
+      replies: table.repliesOf(slot),
+      dropped: table.droppedOf(slot),
       reselections: table.reselections[slot],
-      bytesIn: table.bytesIn[slot],
-      bytesOut: table.bytesOut[slot],
+      bytesIn: table.bytesInOf(slot),
+      bytesOut: table.bytesOutOf(slot),
       ageMs: now - table.createdAt[slot],
       firstReplyMs: table.firstReplyMs[slot],
-      remainingMs: Math.max(0, traffic.deadlineOf(slot) - now),
+      remainingMs: Math.max(0, table.deadlineOf(slot) - now),
     });
   }
   return flows;
@@ -103,15 +104,9 @@ export function restoreFlow(
   if (!isBound) table.unbind(slot);
   traffic.begin(slot, flow.affinity, traffic.prefixes.enter(words, 0, now), now);
   if ((flow.flags & FLAG.replied) !== 0) table.unlinkUnreplied(slot);
-  table.flags[slot] = (flow.flags & FLAGS_KEPT) | (table.flags[slot] & FLAG.bound);
-  table.roundTrips[slot] = flow.roundTrips;
-  table.requests[slot] = flow.requests;
-  table.responses[slot] = flow.responses;
-  table.replies[slot] = flow.replies;
-  table.dropped[slot] = flow.dropped;
-  table.reselections[slot] = flow.reselections;
-  table.bytesIn[slot] = flow.bytesIn;
-  table.bytesOut[slot] = flow.bytesOut;
+  table.lower(slot, FLAG.proxyPending);
+  table.raise(slot, flow.flags & FLAGS_KEPT);
+  table.setCounts(slot, flow);
   table.createdAt[slot] = now - flow.ageMs;
   table.firstReplyMs[slot] = flow.firstReplyMs;
   traffic.arm(slot, now + flow.remainingMs);

@@ -2,8 +2,8 @@
  * What happens to one flow: datagrams forwarded each way, a backend chosen or left, the end.
  *
  * Works on slots of the flow table; `manager.ts` decides whether there is a flow at all. A datagram
- * costs a few stores: its deadline is one of them, and the wheel files a flow anew only when the
- * old deadline comes (`lib/base/timer_wheel.ts`).
+ * costs a few stores in one row, its deadline among them. The timer (`deadlines.ts`) is
+ * told of none of that.
  *
  * When a flow is done is nginx's rule: with `requests`, after that many the key is unbound (the next
  * datagram opens another flow), and the flow ends when `responses` replies for each datagram came;
@@ -11,7 +11,6 @@
  *
  * @module
  */
-import { TimerWheel } from "#lib/base/mod.ts";
 import { ScopeLimits } from "./admission.ts";
 import { BACKEND, BackendStates } from "./backend_states.ts";
 import {
@@ -25,14 +24,11 @@ import {
   type WhenGone,
 } from "./contract.ts";
 import { COUNTER, type CounterRows, dropColumn } from "./counters.ts";
+import { Deadlines } from "./deadlines.ts";
 import { FLAG, type FlowTable, PHASE } from "./flow_table.ts";
 import type { PendingQueues } from "./pending.ts";
 import { PrefixLimits } from "./prefix_limits.ts";
 import { isLongHeader, QuicRouter } from "./quic.ts";
-
-/** Width of a bucket of the wheel. */
-const TICK_MS = 100;
-const ROUND_TRIPS_MAX = 255;
 
 /** What a flow's traffic works with. */
 export interface TrafficParts {
@@ -55,16 +51,11 @@ export class Traffic {
   readonly backends = new ScopeLimits();
   readonly prefixes: PrefixLimits;
   readonly quic: QuicRouter;
-  /** When `advance` is to be called: at or before the earliest deadline. */
-  wakeAt = Infinity;
   readonly #sink: UdpSink;
   readonly #byListener: CounterRows;
   readonly #byBackend: CounterRows;
   readonly states = new BackendStates();
-  #wheel: TimerWheel;
-  #wheelSlots: number;
-  #now = 0;
-  readonly #onDue = (slot: number): void => this.#expire(slot);
+  readonly #deadlines: Deadlines;
 
   /** Starts without flows. */
   constructor(parts: TrafficParts) {
@@ -75,8 +66,7 @@ export class Traffic {
     this.#sink = parts.sink;
     this.#byListener = parts.listenerCounters;
     this.#byBackend = parts.backendCounters;
-    this.#wheelSlots = this.table.slots;
-    this.#wheel = new TimerWheel({ capacity: this.#wheelSlots, tick: TICK_MS });
+    this.#deadlines = new Deadlines(this.table, (slot, now) => this.#expire(slot, now));
   }
 
   /** Counts a datagram that is not passed on, and tells the sink. */
@@ -87,20 +77,19 @@ export class Traffic {
 
   /** The same, of a flow. */
   dropOf(slot: number, reason: DropReason, lengthBytes: number): void {
-    this.table.dropped[slot] += 1;
+    this.table.countDrop(slot);
     this.drop(reason, this.table.listenerOf(slot), lengthBytes);
   }
 
   /** Begins a flow in a slot that was just taken; its first datagram is on the way. */
   begin(slot: number, affinity: number, prefix: number, now: number): void {
     const { table } = this;
-    const route = table.routes[slot];
+    const route = table.routeOf(slot);
     const listener = table.listenerOf(slot);
     table.affinities[slot] = affinity;
     table.prefixes[slot] = prefix;
     table.createdAt[slot] = now;
-    table.clientAt[slot] = now;
-    if (route.proxyProtocol !== "none") table.flags[slot] |= FLAG.proxyPending;
+    if (route.proxyProtocol !== "none") table.raise(slot, FLAG.proxyPending);
     this.listeners.enter(listener);
     this.clusters.enter(route.cluster);
     this.#byListener.add(listener, COUNTER.flowsCreated, 1);
@@ -121,7 +110,7 @@ export class Traffic {
     const flow = table.idOf(slot);
     const chosen = this.#sink.selectBackend(
       flow,
-      table.routes[slot].cluster,
+      table.routeOf(slot).cluster,
       table.affinities[slot],
       preferred,
       avoid,
@@ -151,11 +140,11 @@ export class Traffic {
     }
     this.backends.enter(backend);
     this.#byBackend.add(backend, COUNTER.flowsCreated, 1);
-    table.backends[slot] = backend;
-    table.phases[slot] = PHASE.established;
-    table.flags[slot] &= ~FLAG.resigned;
+    table.setBackend(slot, backend);
+    table.setPhase(slot, PHASE.established);
+    table.lower(slot, FLAG.resigned);
     // Without this a cluster that fails open would have its flows move with each datagram.
-    if (this.states.isGone(backend)) table.flags[slot] |= FLAG.resigned;
+    if (this.states.isGone(backend)) table.raise(slot, FLAG.resigned);
     if (!stays) this.#sink.openUpstream(table.idOf(slot), backend);
     return true;
   }
@@ -168,16 +157,16 @@ export class Traffic {
       if (datagram === undefined) break;
       this.#sendIn(slot, datagram, 0, datagram.length, now);
     }
-    if (table.phases[slot] === PHASE.established) this.#finish(slot, now);
+    if (table.phaseOf(slot) === PHASE.established) this.#finish(slot, now);
   }
 
   /** A datagram of the client for a flow that exists. */
   forward(slot: number, bytes: Uint8Array, offset: number, length: number, now: number): void {
     const { table } = this;
-    const route = table.routes[slot];
+    const route = table.routeOf(slot);
     if (length === 0 && !route.forwardEmpty) return this.dropOf(slot, DROP.invalid, 0);
-    if (table.phases[slot] === PHASE.awaiting) {
-      this.#touchFront(slot, now);
+    if (table.phaseOf(slot) === PHASE.awaiting) {
+      this.table.extend(slot, now + this.#frontMs(slot));
       return this.enqueue(slot, bytes, offset, length);
     }
     if (this.#mustLeave(slot)) return this.#reselect(slot, bytes, offset, length, now);
@@ -188,27 +177,24 @@ export class Traffic {
   /** A datagram of the backend for a flow that has one. */
   reply(slot: number, bytes: Uint8Array, offset: number, length: number, now: number): void {
     const { table } = this;
-    const route = table.routes[slot];
-    table.responses[slot] += 1;
+    const route = table.routeOf(slot);
+    table.countResponse(slot);
     if (!this.#mayReply(slot, length)) {
       this.dropOf(slot, DROP.amplification, length);
       return this.#finish(slot, now);
     }
-    const backend = table.backends[slot];
+    const backend = table.backendOf(slot);
     const listener = table.listenerOf(slot);
-    if ((table.flags[slot] & FLAG.replied) === 0) this.#firstReply(slot, now);
-    table.flags[slot] |= FLAG.answered;
-    if (route.proxyProtocol === "until-reply") table.flags[slot] &= ~FLAG.proxyPending;
+    if ((table.flagsOf(slot) & FLAG.replied) === 0) this.#firstReply(slot, now);
+    table.raise(slot, FLAG.answered);
+    if (route.proxyProtocol === "until-reply") table.lower(slot, FLAG.proxyPending);
     if (route.affinity.by === "quic" && isLongHeader(bytes, offset, length)) {
       this.quic.learn(bytes, offset, length, backend);
     }
-    table.replies[slot] += 1;
-    table.bytesOut[slot] += length;
-    this.#extend(slot, now + route.backTimeoutMs);
-    this.#byListener.add(listener, COUNTER.datagramsOut, 1);
-    this.#byListener.add(listener, COUNTER.bytesOut, length);
-    this.#byBackend.add(backend, COUNTER.datagramsOut, 1);
-    this.#byBackend.add(backend, COUNTER.bytesOut, length);
+    table.countReply(slot, length);
+    table.extend(slot, now + route.backTimeoutMs);
+    this.#byListener.addDatagram(listener, COUNTER.datagramsOut, length);
+    this.#byBackend.addDatagram(backend, COUNTER.datagramsOut, length);
     this.#sink.sendToClient(table.idOf(slot), bytes, offset, length);
     this.#finish(slot, now);
   }
@@ -217,17 +203,16 @@ export class Traffic {
   fail(slot: number, now: number): void {
     const { table } = this;
     this.#byListener.add(table.listenerOf(slot), COUNTER.upstreamErrors, 1);
-    this.#byBackend.add(table.backends[slot], COUNTER.upstreamErrors, 1);
-    const then = table.routes[slot].whenUpstreamError;
+    this.#byBackend.add(table.backendOf(slot), COUNTER.upstreamErrors, 1);
+    const then = table.routeOf(slot).whenUpstreamError;
     if (then === "close") this.close(slot, CLOSE.upstreamError, now);
-    else if (then === "reselect") table.flags[slot] |= FLAG.leaving;
+    else if (then === "reselect") table.raise(slot, FLAG.leaving);
   }
 
   /** Ends a flow. The sink sees it once more, then its slot is free. */
   close(slot: number, reason: CloseReason, now: number): void {
     const { table } = this;
     const listener = table.listenerOf(slot);
-    this.#wheel.cancel(slot);
     for (;;) {
       const datagram = this.pending.shift(slot);
       if (datagram === undefined) break;
@@ -236,7 +221,7 @@ export class Traffic {
     table.unbind(slot);
     this.#leaveBackend(slot);
     this.listeners.leave(listener);
-    this.clusters.leave(table.routes[slot].cluster);
+    this.clusters.leave(table.routeOf(slot).cluster);
     this.prefixes.leave(table.prefixes[slot], now);
     this.#byListener.add(listener, COUNTER.flowsClosed, 1);
     this.#sink.closeFlow(table.idOf(slot), reason);
@@ -245,148 +230,131 @@ export class Traffic {
 
   /** What a flow's route wants since its backend is in this state; `undefined`: nothing. */
   whenGone(slot: number): WhenGone | undefined {
-    const state = this.states.of(this.table.backends[slot]);
-    if (state === BACKEND.down) return this.table.routes[slot].whenDown;
-    return state === BACKEND.removed ? this.table.routes[slot].whenRemoved : undefined;
+    const state = this.states.of(this.table.backendOf(slot));
+    if (state === BACKEND.down) return this.table.routeOf(slot).whenDown;
+    return state === BACKEND.removed ? this.table.routeOf(slot).whenRemoved : undefined;
   }
 
   /** Ends the flows whose time has come. */
   advance(now: number): void {
-    this.#now = now;
-    this.#wheel.advance(now, this.#onDue);
-    this.wakeAt = this.#wheel.nextDeadline() ?? Infinity;
+    this.#deadlines.advance(now);
   }
 
-  /** A live flow's deadline. */
-  deadlineOf(slot: number): number {
-    return this.#wheel.deadlineOf(slot) ?? NaN;
+  /** When `advance` is to be called: at or before the earliest deadline. */
+  get wakeAt(): number {
+    return this.#deadlines.wakeAt;
+  }
+
+  /** When a flow is looked at next: at or before its deadline. For checks. */
+  filedAt(slot: number): number | undefined {
+    return this.#deadlines.filedAt(slot);
   }
 
   /** Sets a flow's deadline. */
   arm(slot: number, deadline: number): void {
-    if (slot >= this.#wheelSlots) this.#growWheel();
-    this.#wheel.schedule(slot, deadline);
-    if (deadline < this.wakeAt) this.wakeAt = deadline;
+    this.#deadlines.set(slot, deadline);
   }
 
   /** Lets a datagram wait for the flow's backend; at the route's `requests` the key is unbound. */
   enqueue(slot: number, bytes: Uint8Array, offset: number, length: number): void {
-    const route = this.table.routes[slot];
+    const route = this.table.routeOf(slot);
     this.pending.push(slot, route.pending, bytes, offset, length, (lengthBytes) => {
       this.dropOf(slot, DROP.queueFull, lengthBytes);
     });
-    const taken = this.table.requests[slot] + this.pending.count(slot);
+    const taken = this.table.requestsOf(slot) + this.pending.count(slot);
     if (route.requests > 0 && taken >= route.requests) this.table.unbind(slot);
   }
 
-  #expire(slot: number): void {
+  #expire(slot: number, now: number): void {
     const { table } = this;
-    const isUnreplied = (table.flags[slot] & FLAG.replied) === 0 &&
-      table.routes[slot].unrepliedTimeoutMs !== null;
-    this.close(slot, isUnreplied ? CLOSE.unreplied : CLOSE.idle, this.#now);
+    const isUnreplied = (table.flagsOf(slot) & FLAG.replied) === 0 &&
+      table.routeOf(slot).unrepliedTimeoutMs !== null;
+    this.close(slot, isUnreplied ? CLOSE.unreplied : CLOSE.idle, now);
   }
 
   #sendIn(slot: number, bytes: Uint8Array, offset: number, length: number, now: number): void {
     const { table } = this;
-    const route = table.routes[slot];
-    const backend = table.backends[slot];
+    const route = table.routeOf(slot);
+    const backend = table.backendOf(slot);
+    const flags = table.flagsOf(slot);
     const listener = table.listenerOf(slot);
-    const flags = table.flags[slot];
-    table.requests[slot] += 1;
-    table.bytesIn[slot] += length;
-    if ((flags & FLAG.answered) !== 0 && table.roundTrips[slot] < ROUND_TRIPS_MAX) {
-      table.roundTrips[slot] += 1;
+    table.countRequest(slot, length);
+    if ((flags & FLAG.answered) !== 0) {
+      table.countRoundTrip(slot);
+      table.lower(slot, FLAG.answered);
     }
     const withHeader = (flags & FLAG.proxyPending) !== 0;
-    table.flags[slot] = flags & ~FLAG.answered;
-    if (route.proxyProtocol === "first") table.flags[slot] &= ~FLAG.proxyPending;
-    this.#touchFront(slot, now);
-    this.#byListener.add(listener, COUNTER.datagramsIn, 1);
-    this.#byListener.add(listener, COUNTER.bytesIn, length);
-    this.#byBackend.add(backend, COUNTER.datagramsIn, 1);
-    this.#byBackend.add(backend, COUNTER.bytesIn, length);
+    if (withHeader && route.proxyProtocol === "first") table.lower(slot, FLAG.proxyPending);
+    table.extend(slot, now + this.#frontMs(slot));
+    this.#byListener.addDatagram(listener, COUNTER.datagramsIn, length);
+    this.#byBackend.addDatagram(backend, COUNTER.datagramsIn, length);
     this.#sink.sendToBackend(table.idOf(slot), bytes, offset, length, withHeader);
-    if (route.requests > 0 && table.requests[slot] >= route.requests) table.unbind(slot);
+    if (route.requests > 0 && table.requestsOf(slot) >= route.requests) table.unbind(slot);
   }
 
   /** Ends the flow if all came that its route waits for. */
   #finish(slot: number, now: number): void {
-    const { responses, requests } = this.table.routes[slot];
+    const { responses, requests } = this.table.routeOf(slot);
     if (responses === null) return;
-    const sent = this.table.requests[slot];
+    const sent = this.table.requestsOf(slot);
     if (requests > 0 && sent < requests) return;
-    if (this.table.responses[slot] < responses * sent) return;
+    if (this.table.responsesOf(slot) < responses * sent) return;
     this.close(slot, responses === 0 ? CLOSE.requestsReached : CLOSE.responsesReached, now);
   }
 
   #mustLeave(slot: number): boolean {
-    const flags = this.table.flags[slot];
+    const flags = this.table.flagsOf(slot);
     if ((flags & FLAG.leaving) !== 0) return true;
     if ((flags & FLAG.resigned) !== 0) return false;
-    return this.states.isGone(this.table.backends[slot]) && this.whenGone(slot) === "reselect";
+    return this.states.isGone(this.table.backendOf(slot)) && this.whenGone(slot) === "reselect";
   }
 
   #reselect(slot: number, bytes: Uint8Array, offset: number, length: number, now: number): void {
     const { table } = this;
-    const left = table.backends[slot];
+    const left = table.backendOf(slot);
     this.#byListener.add(table.listenerOf(slot), COUNTER.reselections, 1);
     this.#byBackend.add(left, COUNTER.reselections, 1);
     this.#leaveBackend(slot);
-    table.backends[slot] = NO_BACKEND;
-    table.phases[slot] = PHASE.awaiting;
+    table.setBackend(slot, NO_BACKEND);
+    table.setPhase(slot, PHASE.awaiting);
     table.reselections[slot] += 1;
-    table.flags[slot] &= ~FLAG.leaving;
-    if (table.routes[slot].proxyProtocol !== "none") table.flags[slot] |= FLAG.proxyPending;
-    this.#touchFront(slot, now);
+    table.lower(slot, FLAG.leaving);
+    if (table.routeOf(slot).proxyProtocol !== "none") table.raise(slot, FLAG.proxyPending);
+    this.table.extend(slot, now + this.#frontMs(slot));
     this.select(slot, NO_BACKEND, left, bytes, offset, length, now);
   }
 
   #leaveBackend(slot: number): void {
-    const backend = this.table.backends[slot];
+    const backend = this.table.backendOf(slot);
     if (backend === NO_BACKEND) return;
     this.backends.leave(backend);
     this.#byBackend.add(backend, COUNTER.flowsClosed, 1);
   }
 
   #mayReply(slot: number, length: number): boolean {
-    const guard = this.table.routes[slot].amplification;
-    if (guard === null || this.table.roundTrips[slot] >= guard.roundTrips) return true;
-    return this.table.bytesOut[slot] + length <= guard.factor * this.table.bytesIn[slot];
+    const guard = this.table.routeOf(slot).amplification;
+    if (guard === null || this.table.roundTripsOf(slot) >= guard.roundTrips) return true;
+    return this.table.bytesOutOf(slot) + length <= guard.factor * this.table.bytesInOf(slot);
   }
 
   #firstReply(slot: number, now: number): void {
     const { table } = this;
     table.unlinkUnreplied(slot);
-    table.flags[slot] |= FLAG.replied;
+    table.raise(slot, FLAG.replied);
     table.firstReplyMs[slot] = now - table.createdAt[slot];
-    this.#extend(slot, table.clientAt[slot] + table.routes[slot].frontTimeoutMs);
+    const { unrepliedTimeoutMs, frontTimeoutMs } = table.routeOf(slot);
+    if (unrepliedTimeoutMs === null) return;
+    // Without a reply the deadline tells when the client was last heard: the other time runs from
+    // there. A flow that was taken over may have been given more, but was not heard in the future.
+    const heardAt = Math.min(now, table.deadlineOf(slot) - unrepliedTimeoutMs);
+    table.extend(slot, heardAt + frontTimeoutMs);
   }
 
   #frontMs(slot: number): number {
-    const { frontTimeoutMs, unrepliedTimeoutMs } = this.table.routes[slot];
-    if (unrepliedTimeoutMs === null || (this.table.flags[slot] & FLAG.replied) !== 0) {
+    const { frontTimeoutMs, unrepliedTimeoutMs } = this.table.routeOf(slot);
+    if (unrepliedTimeoutMs === null || (this.table.flagsOf(slot) & FLAG.replied) !== 0) {
       return frontTimeoutMs;
     }
     return unrepliedTimeoutMs;
-  }
-
-  #touchFront(slot: number, now: number): void {
-    if ((this.table.flags[slot] & FLAG.replied) === 0) this.table.clientAt[slot] = now;
-    this.#extend(slot, now + this.#frontMs(slot));
-  }
-
-  #extend(slot: number, deadline: number): void {
-    if (deadline > this.#wheel.deadlineOf(slot)!) this.#wheel.schedule(slot, deadline);
-  }
-
-  #growWheel(): void {
-    const slots = this.table.slots;
-    const wheel = new TimerWheel({ capacity: slots, tick: TICK_MS, startsAt: this.#now });
-    for (let slot = 0; slot < this.#wheelSlots; slot++) {
-      const deadline = this.#wheel.deadlineOf(slot);
-      if (deadline !== undefined) wheel.schedule(slot, deadline);
-    }
-    this.#wheel = wheel;
-    this.#wheelSlots = slots;
   }
 }

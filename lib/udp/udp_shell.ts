@@ -14,12 +14,13 @@
  *
  * Each order goes to all workers; it is done when all have carried it out. Bounds are divided among
  * them. Hashing policies agree, since all have one key; round robin and the like are each worker's
- * own. A worker that dies is told by {@link UdpPlane.onGone}, and every open order fails.
+ * own. A worker that dies is told by {@link UdpPlane.onGone}, and every open order fails; its sockets
+ * are closed by then, so that another plane can be started after {@link UdpPlane.stop}.
  *
  * @module
  */
-import type { BackendState, FlowLimit, PrefixLimit, WhenFull } from "./contract.ts";
-import { boundFlows, shareOf } from "./flow_bound.ts";
+import type { BackendState, PrefixLimit, WhenFull } from "./contract.ts";
+import { boundFlows, type FlowBound, sharedLimit, shareLimit, shareOf } from "./flow_bound.ts";
 import { DIRECTORY_BYTES, RING_BYTES } from "./hand_over.ts";
 import { HEALTH_DEFAULTS, type HealthSettings, type HealthView } from "./health.ts";
 import type { HealthProbe } from "./health_check.ts";
@@ -27,8 +28,9 @@ import { HealthChecker } from "./health_shell.ts";
 import type { HashKey } from "./keyed_hash.ts";
 import { SHELL_COUNTER_BYTES, SHELL_COUNTER_NAMES, shellCounters } from "./shell_counters.ts";
 import type { FlowSnapshot } from "./snapshot.ts";
+import { readSocketLimits } from "./socket_limits_shell.ts";
 import { spawnUdpWorker } from "./udp_worker.ts";
-import { WorkerLink } from "./worker_link_shell.ts";
+import { UdpRestoreError, WorkerLink } from "./worker_link_shell.ts";
 import type {
   BackendSettings,
   ClosedFlow,
@@ -93,29 +95,38 @@ export class UdpPlane {
   onGone: (error: Error) => void = () => {};
   /** What the operator should know: bounds that were cut. */
   readonly told: readonly string[];
-  /** Flows of all workers at one time. */
-  readonly maxFlows: number;
+  readonly #bound: FlowBound;
+  /** What was asked for last; absent: as many as can be. */
+  #flowsAsked: number | undefined;
+  /** Clusters whose flows have source addresses. */
+  readonly #sourced = new Set<number>();
   readonly #links: WorkerLink[] = [];
   readonly #counters: SharedArrayBuffer[] = [];
   readonly #health: HealthChecker;
   readonly #listeners = new Set<number>();
   readonly #backends = new Set<number>();
+  /** Backends that drain, whatever their health: it does not end a drain. */
+  readonly #draining = new Set<number>();
   #isStopping = false;
 
   private constructor(options: UdpPlaneOptions) {
     const workers = options.workers ?? 1;
-    const bound = boundFlows({ ...readLimits(), ...pick(options, "sources"), ...asked(options) });
+    const bound = boundFlows({
+      ...readSocketLimits(),
+      ...pick(options, "sources"),
+      asked: options.maxFlows,
+    });
     this.told = bound.told;
-    this.maxFlows = bound.maxFlows;
+    this.#bound = bound;
     const random = crypto.getRandomValues(new Uint32Array(4));
     const hashKey = options.hashKey ?? { low: random[0], high: random[1] };
     const rings = Array.from({ length: workers }, () => new SharedArrayBuffer(RING_BYTES));
     const directory = new SharedArrayBuffer(DIRECTORY_BYTES);
     this.#health = new HealthChecker(random[2], (backend, isUp, reason) => {
-      this.onHealth(backend, isUp, reason);
-      const state = isUp ? "up" : "down";
-      // A worker that is gone is told elsewhere.
-      this.#all({ type: "backend-state", backend, state }).catch(() => {});
+      const state = !isUp ? "down" : this.#draining.has(backend) ? "draining" : "up";
+      // Told when it is in force. A worker that is gone is told elsewhere.
+      const isInForce = this.#all({ type: "backend-state", backend, state }).catch(() => {});
+      void isInForce.then(() => this.onHealth(backend, isUp, reason));
     });
     for (let worker = 0; worker < workers; worker++) {
       const counters = new SharedArrayBuffer(SHELL_COUNTER_BYTES);
@@ -124,7 +135,7 @@ export class UdpPlane {
         new WorkerLink(spawnUdpWorker(), {
           worker,
           workers,
-          maxFlows: Math.max(1, shareOf(bound.maxFlows, workers)),
+          maxFlows: Math.max(1, shareOf(bound.maxUnsocketed, workers)),
           hashKey,
           tableSeed: (random[3] + worker) >>> 0,
           counters,
@@ -141,6 +152,7 @@ export class UdpPlane {
   static async start(options: UdpPlaneOptions = {}): Promise<UdpPlane> {
     const plane = new UdpPlane(options);
     const wakeFds = await Promise.all(plane.#links.map((link) => link.ready));
+    if (plane.maxFlows < plane.#bound.maxUnsocketed) await plane.#setTable();
     for (const link of plane.#links) {
       link.meet(wakeFds);
       link.onGone = (error) => plane.onGone(error);
@@ -156,6 +168,12 @@ export class UdpPlane {
     return plane;
   }
 
+  /** Flows of all workers at one time: bounded by sockets, unless a cluster has source addresses. */
+  get maxFlows(): number {
+    const most = this.#sourced.size > 0 ? this.#bound.maxUnsocketed : this.#bound.maxFlows;
+    return Math.min(most, this.#flowsAsked ?? most);
+  }
+
   /** How many threads there are. */
   get workers(): number {
     return this.#links.length;
@@ -168,7 +186,7 @@ export class UdpPlane {
   async setListener(settings: ListenerSettings): Promise<ListenAnswer> {
     const { listener } = settings;
     const isNew = !this.#listeners.has(listener);
-    const shared = { ...settings, ...this.#sharedLimit(settings.limit) };
+    const shared = { ...settings, ...sharedLimit(settings.limit, this.workers) };
     const [first, ...others] = this.#links;
     const { port, bufferShortBytes, takesRuns } = listenOf(
       await first.order({ type: "listen", settings: shared }),
@@ -192,24 +210,29 @@ export class UdpPlane {
     await this.#all({ type: "unlisten", listener });
   }
 
-  /** Sets a cluster. */
+  /**
+   * Sets a cluster. Throws `UdpOrderError`: where a prefix of source addresses is not local to this
+   * host, nothing is changed.
+   */
   async setCluster(settings: ClusterSettings): Promise<void> {
-    const limited = { ...settings, ...this.#sharedLimit(settings.limit) };
+    const limited = { ...settings, ...sharedLimit(settings.limit, this.workers) };
     await this.#all({ type: "cluster", settings: limited });
+    await this.#noteSources(settings.cluster, settings.sourceAddresses !== undefined);
   }
 
   /** Forgets a cluster. */
   async removeCluster(cluster: number): Promise<void> {
     await this.#all({ type: "remove-cluster", cluster });
+    await this.#noteSources(cluster, false);
   }
 
   /** Sets a backend and how its health is found; where nothing is said, it is up. */
   async setBackend(settings: BackendSettings, health?: BackendHealth): Promise<void> {
     const { backend, address, port } = settings;
-    const limited = { ...settings, ...this.#sharedLimit(settings.limit) };
+    const limited = { ...settings, ...sharedLimit(settings.limit, this.workers) };
     await this.#all({ type: "backend", settings: limited });
     this.#backends.add(backend);
-    if (health === undefined) return this.#health.remove(backend);
+    if (health === undefined) return await this.#unwatch(backend);
     this.#health.set(backend, {
       address,
       port,
@@ -217,6 +240,10 @@ export class UdpPlane {
       settings: { ...HEALTH_DEFAULTS, ...health.settings },
       ...pick(health, "expectsProxyHeader"),
     });
+    // One that has to prove itself first gets nothing until it did.
+    if (this.#health.view(backend)?.isUp === false) {
+      await this.#all({ type: "backend-state", backend, state: "down" });
+    }
   }
 
   /** Says how a backend is, against or without its health; `removed` forgets it. */
@@ -225,6 +252,8 @@ export class UdpPlane {
       this.#health.remove(backend);
       this.#backends.delete(backend);
     }
+    if (state === "draining") this.#draining.add(backend);
+    else this.#draining.delete(backend);
     await this.#all({ type: "backend-state", backend, state });
   }
 
@@ -235,14 +264,19 @@ export class UdpPlane {
 
   /** Bounds flows of each source prefix; each worker gets its part. */
   async setPrefixLimit(limit: PrefixLimit | null): Promise<void> {
-    const shared = limit === null ? null : { ...limit, ...this.#share(limit) };
+    const shared = limit === null ? null : { ...limit, ...shareLimit(limit, this.workers) };
     await this.#all({ type: "prefixes", limit: shared });
   }
 
   /** Bounds flows of all workers, up to what the plane was started with. */
   async setMaxFlows(maxFlows: number, whenFull?: WhenFull): Promise<void> {
-    const share = shareOf(maxFlows, this.workers);
-    await this.#all({ type: "table", maxFlows: share, ...(whenFull ? { whenFull } : {}) });
+    if (maxFlows > this.#bound.maxUnsocketed) {
+      throw new RangeError(
+        `Cannot bound flows to ${maxFlows}: want at most ${this.#bound.maxUnsocketed}`,
+      );
+    }
+    this.#flowsAsked = maxFlows;
+    await this.#setTable(whenFull);
   }
 
   /**
@@ -271,8 +305,18 @@ export class UdpPlane {
     return answers.flatMap((answer) => answer.type === "flows" ? answer.flows : []);
   }
 
-  /** Takes over flows of a predecessor; how many live here now. They go to the first worker. */
+  /**
+   * Takes over flows of a predecessor; how many live here now. Throws {@link UdpRestoreError} with
+   * several workers: which of them a client's datagrams go to is the kernel's secret, and a flow
+   * that is restored at another one is of no use.
+   */
   async restore(flows: readonly FlowSnapshot[]): Promise<number> {
+    if (this.workers > 1) {
+      throw new UdpRestoreError(
+        `Cannot restore flows with ${this.workers} workers: want one, since the kernel alone ` +
+          "knows which of several has a client's datagrams",
+      );
+    }
     const answer = await this.#links[0].order({ type: "restore", flows });
     return answer.type === "restored" ? answer.count : 0;
   }
@@ -305,25 +349,33 @@ export class UdpPlane {
     this.#isStopping = true;
     await this.#health.stop();
     await Promise.all(this.#links.map((link) => link.stop()));
+    // Only now does nobody signal any of them.
+    for (const link of this.#links) link.release();
+  }
+
+  async #noteSources(cluster: number, hasSources: boolean): Promise<void> {
+    const before = this.maxFlows;
+    if (hasSources) this.#sourced.add(cluster);
+    else this.#sourced.delete(cluster);
+    if (this.maxFlows !== before) await this.#setTable();
+  }
+
+  async #setTable(whenFull?: WhenFull): Promise<void> {
+    const maxFlows = shareOf(this.maxFlows, this.workers);
+    await this.#all({ type: "table", maxFlows, ...(whenFull ? { whenFull } : {}) });
+  }
+
+  /** Nobody looks any more: what was found is void. */
+  async #unwatch(backend: number): Promise<void> {
+    const isDown = this.#health.view(backend)?.isUp === false;
+    this.#health.remove(backend);
+    if (!isDown) return;
+    const state = this.#draining.has(backend) ? "draining" : "up";
+    await this.#all({ type: "backend-state", backend, state });
   }
 
   #all(order: UdpOrder): Promise<OrderAnswer[]> {
     return Promise.all(this.#links.map((link) => link.order(order)));
-  }
-
-  #sharedLimit(limit: FlowLimit | undefined): { limit?: FlowLimit } {
-    return limit === undefined ? {} : { limit: this.#share(limit) };
-  }
-
-  #share({ maxFlows, newFlowsPerSecond, burst }: FlowLimit): FlowLimit {
-    const { workers } = this;
-    return {
-      ...(maxFlows === undefined ? {} : { maxFlows: shareOf(maxFlows, workers) }),
-      ...(newFlowsPerSecond === undefined
-        ? {}
-        : { newFlowsPerSecond: newFlowsPerSecond / workers }),
-      ...(burst === undefined ? {} : { burst: Math.max(1, shareOf(burst, workers)) }),
-    };
   }
 }
 
@@ -338,10 +390,6 @@ function flowsOf(counters: CoreCounters, listener: number | undefined): number {
   return row === undefined ? 0 : row.flowsCreated - row.flowsClosed;
 }
 
-function asked({ maxFlows }: UdpPlaneOptions): { asked?: number } {
-  return maxFlows === undefined ? {} : { asked: maxFlows };
-}
-
 /** Those of the members that are there. */
 function pick<T extends object, K extends keyof T>(
   from: T,
@@ -349,20 +397,4 @@ function pick<T extends object, K extends keyof T>(
 ): { [P in K]?: Exclude<T[P], undefined> } {
   const found = names.filter((name) => from[name] !== undefined).map((name) => [name, from[name]]);
   return Object.fromEntries(found);
-}
-
-function readLimits(): {
-  filesMax: number;
-  filesOpen: number;
-  portFirst: number;
-  portLast: number;
-} {
-  const files = /^Max open files\s+(\d+)/m.exec(Deno.readTextFileSync("/proc/self/limits"));
-  const range = Deno.readTextFileSync("/proc/sys/net/ipv4/ip_local_port_range").trim().split(/\s+/);
-  return {
-    filesMax: files === null ? 1024 : Number(files[1]),
-    filesOpen: Array.from(Deno.readDirSync("/proc/self/fd")).length,
-    portFirst: Number(range[0]),
-    portLast: Number(range[1]),
-  };
 }

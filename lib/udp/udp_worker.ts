@@ -41,6 +41,7 @@ interface WorkerPort {
 class UdpWorker {
   readonly #port: WorkerPort;
   readonly #engine: UdpEngine;
+  /** Its owner closes it, once nobody signals it any more. */
   readonly #wake = EventFd.create();
   readonly #options: UdpWorkerOptions;
   /** Orders sent by the owner, orders taken here. */
@@ -59,7 +60,19 @@ class UdpWorker {
     port.postMessage({ kind: "ready", wakeFd: this.#wake.number });
   }
 
+  /** Until it is told to stop. What goes wrong is told: its sockets are closed by then. */
   async run(): Promise<void> {
+    try {
+      await this.#loop();
+    } catch (error) {
+      this.#engine.abandon();
+      const reason = error instanceof Error ? error.message : String(error);
+      this.#port.postMessage({ kind: "died", reason });
+      this.#port.close();
+    }
+  }
+
+  async #loop(): Promise<void> {
     const engine = this.#engine;
     while (!this.#isStopping) {
       const isWoken = engine.turn(engine.waitMs(TURN_MS));
@@ -71,7 +84,6 @@ class UdpWorker {
     }
     this.#report();
     engine.close();
-    this.#wake.close();
     this.#port.postMessage({ kind: "stopped" });
     this.#port.close();
   }
@@ -131,15 +143,19 @@ class UdpWorker {
         return done;
       case "cluster": {
         const { cluster, limit } = order.settings;
+        // First what may be refused.
+        this.#engine.sources.want(clusters.sourcesWith(order.settings));
         clusters.setCluster(order.settings);
         manager.config({ type: "cluster", cluster, limit: limit ?? {} }, now);
         return done;
       }
       case "remove-cluster":
         clusters.removeCluster(order.cluster);
+        this.#engine.sources.want(clusters.sourcesWith());
         return done;
       case "backend": {
         const { backend, limit, quicServerId } = order.settings;
+        if (!clusters.has(backend)) this.#beginBackend(backend);
         clusters.setBackend(order.settings);
         const server = quicServerId === undefined ? {} : { quicServerId };
         manager.config({ type: "backend", backend, limit: limit ?? {}, ...server }, now);
@@ -180,6 +196,14 @@ class UdpWorker {
       case "counters":
         return { type: "counters", counters: this.#counters(order.listeners, order.backends) };
     }
+  }
+
+  /** Its number may have been another one's, long ago. */
+  #beginBackend(backend: number): void {
+    const { manager, reports, now } = this.#engine;
+    manager.backendCounters.clear(backend);
+    reports.forget(backend);
+    manager.onBackendState(backend, "up", now);
   }
 
   #counters(listeners: readonly number[], backends: readonly number[]): CoreCounters {

@@ -1,6 +1,6 @@
 /**
  * The side of the backends: one connected socket a flow, datagrams gathered into runs, a bounded
- * queue where a socket is full.
+ * queue where a socket is full. Flows that have an own address instead are in `sources_worker.ts`.
  *
  * Datagrams of one batch are sent by {@link Upstreams.flush}, flow by flow and each flow's in order.
  * Nothing is allocated for a datagram unless its socket is full.
@@ -14,12 +14,14 @@ import {
   isLimitError,
   openUdpFlowSocket,
   type ReadyTable,
+  socketDrops,
   UDP_RUN_BYTES,
   type UdpFlowSocketOptions,
   UdpRun,
   type UdpSlab,
 } from "#ffi/mod.ts";
 import { SHELL_COUNTER } from "./shell_counters.ts";
+import type { Sources, SourceWay } from "./sources_worker.ts";
 import { WriteQueue } from "./write_queue.ts";
 
 /** Datagrams that one flow's queue holds. */
@@ -30,6 +32,9 @@ const NONE = -1;
 
 /** What {@link Upstreams} needs of a slab besides slots. */
 export const UPSTREAMS_BYTES: number = UDP_RUN_BYTES;
+
+/** How a flow's datagrams get to its backend: by a socket of its own, or from an address. */
+export type UpstreamWay = UdpFlowSocketOptions | SourceWay;
 
 /** Told of an ICMP message that a flow's socket had. */
 export type OnUpstreamError = (slot: number, errno: number) => void;
@@ -42,6 +47,7 @@ export class Upstreams {
   readonly #counters: Float64Array;
   readonly #run: UdpRun;
   readonly #onError: OnUpstreamError;
+  readonly #sources: Sources;
   readonly #queues = new Map<number, WriteQueue>();
   #fds = new Int32Array(1024).fill(NONE);
   #heads = new Int32Array(1024).fill(NONE);
@@ -62,6 +68,7 @@ export class Upstreams {
       kind: number;
       counters: Float64Array;
       onError: OnUpstreamError;
+      sources: Sources;
     },
   ) {
     this.#slab = parts.slab;
@@ -69,13 +76,18 @@ export class Upstreams {
     this.#kind = parts.kind;
     this.#counters = parts.counters;
     this.#onError = parts.onError;
+    this.#sources = parts.sources;
     this.#run = new UdpRun(parts.slab);
   }
 
-  /** Opens a flow's socket in place of one that it had; 0, or a positive error number. */
-  open(slot: number, options: UdpFlowSocketOptions): number {
+  /** Opens a flow's way in place of one that it had; 0, or a positive error number. */
+  open(slot: number, options: UpstreamWay): number {
     if (slot >= this.#fds.length) this.#grow(slot);
-    this.close(slot);
+    if ("prefix" in options) {
+      this.#closeSocket(slot);
+      return this.#sources.open(slot, options);
+    }
+    this.closeFlow(slot);
     const fd = openUdpFlowSocket(options);
     if (fd < 0) {
       if (isLimitError(-fd)) this.#counters[SHELL_COUNTER.limitReached] += 1;
@@ -92,7 +104,12 @@ export class Upstreams {
   }
 
   /** Sends what is gathered for a flow, then closes its socket; the second time it does nothing. */
-  close(slot: number): void {
+  closeFlow(slot: number): void {
+    this.#sources.close(slot);
+    this.#closeSocket(slot);
+  }
+
+  #closeSocket(slot: number): void {
     if (this.fdOf(slot) === NONE) return;
     if (this.#heads[slot] !== NONE) this.flush();
     const waiting = this.#queues.get(slot);
@@ -100,20 +117,23 @@ export class Upstreams {
       this.#counters[SHELL_COUNTER.queueDiscarded] += waiting.clear();
       this.#queues.delete(slot);
     }
+    this.#counters[SHELL_COUNTER.repliesKernelDropped] += socketDrops(this.#fds[slot]);
     // Closing is what removes it from the table.
     closeUdpSocket(this.#fds[slot]);
     this.#fds[slot] = NONE;
   }
 
   /** Closes all. */
-  closeAll(): void {
+  close(): void {
     this.flush();
-    for (let slot = 0; slot < this.#fds.length; slot++) this.close(slot);
+    for (let slot = 0; slot < this.#fds.length; slot++) this.closeFlow(slot);
+    this.#sources.closeAll();
   }
 
   /** Adds a datagram for a flow; the payload must stay until {@link Upstreams.flush}. */
   add(slot: number, offset: number, lengthBytes: number): void {
     if (this.fdOf(slot) === NONE) {
+      if (this.#sources.has(slot)) return this.#sources.add(slot, offset, lengthBytes);
       this.#counters[SHELL_COUNTER.noSocket] += 1;
       return;
     }
@@ -130,6 +150,7 @@ export class Upstreams {
 
   /** Sends all that is gathered. */
   flush(): void {
+    this.#sources.flush();
     const count = this.#gathered;
     this.#gathered = 0;
     for (let at = 0; at < count; at++) {
@@ -161,7 +182,7 @@ export class Upstreams {
 
   /** How many datagrams wait for full sockets. */
   get waiting(): number {
-    let sum = 0;
+    let sum = this.#sources.waiting;
     for (const queue of this.#queues.values()) sum += queue.length;
     return sum;
   }

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { signalEventFd } from "#ffi/mod.ts";
+import { closeUdpSocket, signalEventFd } from "#ffi/mod.ts";
 import type { Report } from "./reports.ts";
 import type {
   OrderAnswer,
@@ -41,6 +41,12 @@ export class UdpWorkerGoneError extends Error {
   }
 }
 
+/** Flows cannot be restored by several workers. */
+export class UdpRestoreError extends Error {
+  /** For logs. */
+  override name = "UdpRestoreError";
+}
+
 interface OpenOrder {
   resolve(answer: OrderAnswer): void;
   reject(error: Error): void;
@@ -74,6 +80,8 @@ export class WorkerLink {
   readonly #open = new Map<number, OpenOrder>();
   #startTimer: ReturnType<typeof setTimeout> | undefined;
   #wakeFd = -1;
+  /** It has closed all that it opened, but its eventfd. */
+  #hasEnded = false;
   #lastId = 0;
   #gone: UdpWorkerGoneError | undefined;
   #isStopping = false;
@@ -128,6 +136,12 @@ export class WorkerLink {
     this.#worker.terminate();
   }
 
+  /** Closes the eventfd of a thread that ended. To be called when no other one signals it. */
+  release(): void {
+    if (this.#hasEnded && this.#wakeFd >= 0) closeUdpSocket(this.#wakeFd);
+    this.#wakeFd = -1;
+  }
+
   #send(order: UdpWorkerOrder): void {
     this.#worker.postMessage(order);
     // Counted before the wake: the worker yields until it has taken so many.
@@ -150,8 +164,12 @@ export class WorkerLink {
       case "report":
         return this.onReport(message);
       case "stopped":
-        this.#wakeFd = -1;
+        this.#hasEnded = true;
         return this.#stopped.resolve();
+      case "died":
+        this.#hasEnded = true;
+        this.#stopped.resolve();
+        return this.#handleGone(message.reason);
     }
   }
 
@@ -166,7 +184,6 @@ export class WorkerLink {
     clearTimeout(this.#startTimer);
     const gone = new UdpWorkerGoneError(this.#number, reason);
     this.#gone = gone;
-    this.#wakeFd = -1;
     this.#ready.reject(gone);
     this.#stopped.resolve();
     this.#failOpen(gone);

@@ -21,6 +21,7 @@ import type {
 import type { HashKey } from "./keyed_hash.ts";
 import type { ProxyTlv } from "./proxy_protocol.ts";
 import type { FlowSnapshot } from "./snapshot.ts";
+import type { SourceAddresses } from "./source_pool.ts";
 
 /** Name of a UDP worker's thread, by which a loaded copy of the program knows what it is. */
 export const UDP_WORKER_NAME = "celld-udp";
@@ -115,6 +116,8 @@ export interface ClusterSettings {
   readonly failOpen?: boolean;
   /** Bounds on its flows. */
   readonly limit?: FlowLimit;
+  /** Each flow has an own address of these, and no socket. */
+  readonly sourceAddresses?: SourceAddresses;
 }
 
 /** What a worker is made of. */
@@ -240,4 +243,6 @@ export type UdpWorkerMessage =
     readonly untold: number;
     readonly traffic: readonly BackendTraffic[];
   }
-  | { readonly kind: "stopped" };
+  | { readonly kind: "stopped" }
+  /** The thread ends, and has closed its sockets. */
+  | { readonly kind: "died"; readonly reason: string };

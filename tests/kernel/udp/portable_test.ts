@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { assert, assertEquals } from "@std/assert";
+import { assert, assertEquals, assertRejects } from "@std/assert";
 import { decodeProxyHeader, ROUTE_DEFAULTS, type RouteConfig } from "#lib/udp/mod.ts";
 import { PortableUdpPlane } from "#lib/udp/mod_shell.ts";
 import { kernelTest } from "#tests/support/kernel.ts";
@@ -93,5 +93,18 @@ kernelTest("udp portable: idle flows end, and a backend that is down gets none",
     await using client = await UdpClient.open();
     await client.send("x", port);
     await eventually(() => plane.counters().listeners[0].values["dropped.noBackend"] === 1);
+  });
+});
+
+kernelTest("udp portable: source addresses are refused, and nothing is changed", [], async () => {
+  await withPlane("127.0.0.1", {}, async (plane, port) => {
+    const sourceAddresses = { ipv4: "127.77.0.0/16" };
+    await assertRejects(
+      () => plane.setCluster({ cluster: 0, policy: "random", members: [], sourceAddresses }),
+      TypeError,
+      "Cannot use source addresses",
+    );
+    await using client = await UdpClient.open();
+    assertEquals((await client.ask("x", port)).slice(3), ":x");
   });
 });

@@ -17,6 +17,7 @@ import {
   readName,
   ReadyTable,
   receiveUdp,
+  socketDrops,
   takeSocketError,
   UDP_BATCH,
   UDP_ERROR_QUEUE_BYTES,
@@ -30,7 +31,14 @@ import {
   UdpSendBatch,
   UdpSlab,
 } from "#ffi/mod.ts";
-import { clientOf, localOf, makeTuple, TUPLE_WORDS, writePorts } from "#lib/udp/mod.ts";
+import {
+  clientOf,
+  formatAddress,
+  localOf,
+  makeTuple,
+  TUPLE_WORDS,
+  writePorts,
+} from "#lib/udp/mod.ts";
 import { kernelTest } from "#tests/support/kernel.ts";
 
 const FAMILIES = ["127.0.0.1", "::1"] as const;
@@ -240,6 +248,7 @@ kernelTest("udp sockets: what the kernel dropped at a full socket is told", [], 
   for (let count = batch.receive(fd.number); count > 0; count = batch.receive(fd.number)) {
     received += count;
   }
+  assertEquals(socketDrops(fd.number), sent - received);
   // The next one that comes brings the count along.
   run.sendOne(flow, slab.payloadAt(40), 64);
   wait(fd.number);
@@ -267,6 +276,35 @@ kernelTest("udp sockets: a message that is refused does not stop those after it"
   assertEquals(refused, [[1, ERRNO.EMSGSIZE]]);
   assertEquals(new UdpReceiveBatch(slab, 0).receive(fd.number), 2);
   closeUdpSocket(flow);
+});
+
+kernelTest("udp sockets: a batch sends again what an earlier datagram's error stopped", [], () => {
+  const source = openUdpSourceSocket({ address: encodeSockaddr(inetSocketAddress("0.0.0.0", 0)) });
+  using fd = source.fd;
+  const gone = listener("127.0.0.1");
+  const gonePort = portOf(gone);
+  gone.fd.close();
+  const opened = listener("127.0.0.1");
+  using server = opened.fd;
+  const slab = makeSlab();
+  const send = new UdpSendBatch(slab);
+  const to = makeTuple({ address: "127.0.0.1", port: 0 }, { address: "127.64.1.1", port: 0 });
+  const offset = put(slab, 40, "x");
+  const flush = () => send.flush(fd.number, (_, errno) => assert(false, `errno ${errno}`));
+  send.add(false, to, 0, gonePort, offset, 1, to, 4);
+  assertEquals([flush(), send.retried], [1, 0]);
+  // Its answer is there: without a second try the first of these would be lost.
+  for (let index = 0; index < 3; index++) {
+    send.add(false, to, 0, portOf(opened), offset, 1, to, 4);
+  }
+  assertEquals([flush(), send.retried], [3, 1]);
+  assertEquals(new UdpReceiveBatch(slab, 0).receive(server.number), 3);
+  // Whose it was is told: by the address that it was sent from.
+  const own: string[] = [];
+  new UdpErrorQueue(slab).drain(fd.number, (_errno, _words, _at, words) => {
+    own.push(formatAddress(words, 0));
+  });
+  assertEquals(own, ["127.64.1.1"]);
 });
 
 Deno.test("udp sockets: an epoll event is packed on x86-64 and padded elsewhere", () => {

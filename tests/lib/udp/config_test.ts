@@ -6,6 +6,8 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import fc from "fast-check";
 import {
+  clusterDocument,
+  listenerDocument,
   readUdpBalancer,
   readUdpCluster,
   readUdpConfig,
@@ -155,6 +157,16 @@ Deno.test("udp config: a probe that cannot be made is refused where it stands", 
   assertEquals(probe({ by: "udp", send: { hex: "0" } }), ["health.probe"]);
 });
 
+Deno.test("udp config: a DNS probe asks for a known type and names its codes", () => {
+  const read = (probe: object) => readUdpCluster({ ...CLUSTER, health: { probe } });
+  const probe = { by: "dns", name: "a.test", type: "AAAA", codes: ["NOERROR", "REFUSED"] };
+  assertEquals(read(probe).health.probe as unknown, probe);
+  assertEquals(
+    pathsOf(() => read({ by: "dns", type: 1, codes: ["NOERROR", 0] })),
+    ["health.probe.type", "health.probe.codes[1]"],
+  );
+});
+
 Deno.test("udp config: names are unique, and a listener's cluster is in the document", () => {
   assertEquals(
     pathsOf(() =>
@@ -171,12 +183,12 @@ Deno.test("udp config: names are unique, and a listener's cluster is in the docu
 Deno.test("udp config: the balancer's own settings have bounds", () => {
   assertEquals(readUdpBalancer(undefined), {
     workers: 1,
-    maxFlows: 100_000,
+    maxFlows: 65_536,
     whenFull: "refuse",
   });
   assertEquals(readUdpBalancer({ workers: 2, prefixes: { maxFlows: 3, ipv4Bits: 24 } }), {
     workers: 2,
-    maxFlows: 100_000,
+    maxFlows: 65_536,
     whenFull: "refuse",
     prefixes: { maxFlows: 3, ipv4Bits: 24, ipv6Bits: 64 },
   });
@@ -211,4 +223,50 @@ Deno.test("udp config: any JSON is a document or a UdpConfigError", () => {
       }
     }
   }));
+});
+
+Deno.test("udp config: settings written down again are read as the same settings", () => {
+  const listeners = [{ name: "a", listen: "[::1]:0" }, {
+    ...LISTENER,
+    responses: null,
+    unrepliedTimeoutMs: 5,
+    amplification: { factor: 2 },
+    affinity: { by: "quic", serverIdBytes: 3 },
+    allow: ["10.0.0.0/8", "2001:db8::/32"],
+    deny: ["10.1.0.0/16"],
+    proxyFrom: ["127.0.0.1/32"],
+    limit: { maxFlows: 3 },
+  }];
+  for (const read of listeners.map(readUdpListener)) {
+    const text = JSON.stringify(listenerDocument(read));
+    assertEquals(readUdpListener(JSON.parse(text)), read);
+  }
+  const clusters = [CLUSTER, {
+    name: "cells",
+    cells: { formation: "f", port: 53 },
+    backends: [{ address: "[::1]:53", name: "x", quicServerId: "00ff", sources: ["::1"] }],
+    health: { probe: { by: "dns" }, passive: { errors: 1 } },
+    limit: { newFlowsPerSecond: 5 },
+  }];
+  for (const read of clusters.map(readUdpCluster)) {
+    const text = JSON.stringify(clusterDocument(read));
+    assertEquals(readUdpCluster(JSON.parse(text)), read);
+  }
+});
+
+Deno.test("udp config: source addresses are one whole prefix of each family", () => {
+  const read = (sourceAddresses: unknown) => readUdpCluster({ ...CLUSTER, sourceAddresses });
+  assertEquals(read({ ipv4: "127.77.0.0/16", ipv6: "FD00:77:0::/64" }).sourceAddresses, {
+    ipv4: "127.77.0.0/16",
+    ipv6: "fd00:77::/64",
+    transparent: false,
+  });
+  assertEquals(read({ ipv6: "fd00::/64", transparent: true }).sourceAddresses?.transparent, true);
+  assertEquals(readUdpCluster(CLUSTER).sourceAddresses, undefined);
+  const paths = (value: unknown) => pathsOf(() => read(value));
+  assertEquals(paths({ ipv4: "127.77.0.1/16" }), ["sourceAddresses.ipv4"]);
+  assertEquals(paths({ ipv4: "fd00::/64" }), ["sourceAddresses.ipv4"]);
+  assertEquals(paths({ ipv6: 5 }), ["sourceAddresses.ipv6"]);
+  assertEquals(paths({}), ["sourceAddresses"]);
+  assertEquals(paths({ ipv4: "10.0.0.0/8", transparent: 1 }), ["sourceAddresses.transparent"]);
 });

@@ -63,7 +63,7 @@ Deno.test("a flow table finds what a map would, in any order of insertions and r
           quiet = quiet.filter((one) => one !== slot);
         } else if (does === "reply" && quiet.includes(slot)) {
           table.unlinkUnreplied(slot);
-          table.flags[slot] |= FLAG.replied;
+          table.raise(slot, FLAG.replied);
           quiet = quiet.filter((one) => one !== slot);
         }
         assertEquals(table.count, model.size);

@@ -269,6 +269,17 @@ Deno.test("a flow without a reply ends early; a reply gives it the full time", (
   assertEquals(stage.manager.live.deadlineOf(heard), 30_500);
 });
 
+Deno.test("after the first reply the full time counts from the client's last datagram", () => {
+  const stage = new Stage({
+    route: { unrepliedTimeoutMs: 2000, frontTimeoutMs: 60_000, backTimeoutMs: 100 },
+  });
+  const flow = stage.establish(1);
+  stage.client(1, 1000, "q", 700);
+  assertEquals(stage.manager.live.deadlineOf(flow), 2700);
+  stage.backend(flow, "r", 1500);
+  assertEquals(stage.manager.live.deadlineOf(flow), 60_700);
+});
+
 Deno.test("a full table may end the oldest flow without a reply to make room", () => {
   const stage = new Stage({ maxFlows: 2, whenFull: "evict-unreplied" });
   const first = stage.establish(1);

@@ -67,9 +67,14 @@ Deno.test("write queue: it keeps order and its bound, and drops what came last",
 
 Deno.test("flow bound: the least of what is asked, descriptors and ports, and why", () => {
   const host = { filesMax: 20_000, filesOpen: 44, portFirst: 32768, portLast: 60999 };
-  assertEquals(boundFlows({ ...host, asked: 1000 }), { maxFlows: 1000, told: [] });
+  assertEquals(boundFlows({ ...host, asked: 1000 }), {
+    maxFlows: 1000,
+    maxUnsocketed: 1000,
+    told: [],
+  });
   const files = boundFlows({ ...host, asked: 25_000 });
   assertEquals(files.maxFlows, 20_000 - 44 - FILES_KEPT);
+  assertEquals(files.maxUnsocketed, 25_000);
   assertEquals(files.told, [
     "Flows are bounded to 19700, not 25000: this process may open 20000 descriptors (LimitNOFILE)",
   ]);
@@ -78,10 +83,11 @@ Deno.test("flow bound: the least of what is asked, descriptors and ports, and wh
   assert(ports.told[0].includes("28232 local ports"), ports.told[0]);
   assertEquals(
     boundFlows({ ...host, filesMax: 1_000_000, asked: 50_000, sources: 2 }),
-    { maxFlows: 50_000, told: [] },
+    { maxFlows: 50_000, maxUnsocketed: 50_000, told: [] },
   );
   // Nothing asked: nothing to tell, whatever it is.
-  assertEquals(boundFlows({ ...host, filesMax: 300 }), { maxFlows: 1, told: [] });
+  const little = boundFlows({ ...host, filesMax: 300 });
+  assertEquals([little.maxFlows, little.told], [1, []]);
   assertEquals([shareOf(10, 3), shareOf(9, 3), shareOf(1, 4)], [4, 3, 1]);
 });
 

@@ -1,0 +1,18 @@
+/**
+ * What this process may open, as the kernel says it now.
+ *
+ * @module
+ */
+import type { FlowBoundInput } from "./flow_bound.ts";
+
+/** Reads the bounds on sockets: descriptors and local ports. */
+export function readSocketLimits(): Omit<FlowBoundInput, "asked" | "sources"> {
+  const files = /^Max open files\s+(\d+)/m.exec(Deno.readTextFileSync("/proc/self/limits"));
+  const range = Deno.readTextFileSync("/proc/sys/net/ipv4/ip_local_port_range").trim().split(/\s+/);
+  return {
+    filesMax: files === null ? 1024 : Number(files[1]),
+    filesOpen: Array.from(Deno.readDirSync("/proc/self/fd")).length,
+    portFirst: Number(range[0]),
+    portLast: Number(range[1]),
+  };
+}
