@@ -6,6 +6,14 @@
 import type { Command, Option } from "commander";
 import type { CompletionCommand, CompletionOption, CompletionWord } from "./completion.ts";
 
+/** Options of commands that read their words themselves. */
+const OWN_OPTIONS = new WeakMap<Command, readonly CompletionOption[]>();
+
+/** Says which options a command has that the program's parser does not know. */
+export function completeAlso(command: Command, options: readonly CompletionOption[]): void {
+  OWN_OPTIONS.set(command, options);
+}
+
 /** The program and all its commands, the program first. */
 export function completionCommands(program: Command): CompletionCommand[] {
   const globals = program.options.map(optionOf);
@@ -25,7 +33,7 @@ function commandsBelow(
   const entry: CompletionCommand = {
     path,
     summary: command.summary(),
-    options: [...own, ...globals],
+    options: [...own, ...OWN_OPTIONS.get(command) ?? [], ...globals],
     words,
     takesFile: command.registeredArguments[0]?.name() === "spec",
   };

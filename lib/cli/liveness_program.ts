@@ -7,14 +7,18 @@ import { type Command, Option } from "commander";
 import { addServerOptions, keepExitCode } from "./command_action.ts";
 import { agentsCommand } from "./commands/agents.ts";
 import { beatCommand } from "./commands/beat.ts";
+import { watchCommand } from "./commands/watch.ts";
+import { completeAlso } from "./completion_source.ts";
 import type { CliContext } from "./context.ts";
+import { watchFlagRows } from "./watch_help.ts";
 
 const STATUSES = ["ok", "degraded", "critical", "stall"];
 
-/** Adds `agents` and `beat`. */
+/** Adds `agents`, `beat` and `watch`. */
 export function addLivenessCommands(program: Command, context: CliContext): void {
   addAgents(program, context);
   addBeat(program, context);
+  addWatch(program, context);
 }
 
 function addAgents(program: Command, context: CliContext): void {
@@ -56,4 +60,22 @@ Examples:
   $ celld beat --socket /run/celld/beat.sock -- python3 worker.py`,
     )
     .action(keepExitCode(context, (argv, options) => beatCommand(context, argv, options)));
+}
+
+function addWatch(program: Command, context: CliContext): void {
+  const command = program.command("watch")
+    .summary("observe agents without a server")
+    .description("A stand-alone observer; its flags and their help are its own.")
+    .argument("[flags...]", "see celld watch --help")
+    .helpOption(false)
+    .allowUnknownOption()
+    .action(keepExitCode(context, (words) => watchCommand(context, words)));
+  completeAlso(
+    command,
+    watchFlagRows().map(({ flag, placeholder, text }) => ({
+      long: flag,
+      summary: text,
+      takesValue: placeholder !== undefined,
+    })),
+  );
 }

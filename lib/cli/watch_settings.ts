@@ -8,6 +8,9 @@
  * @module
  */
 import { parseIp } from "#lib/base/mod.ts";
+import { hasKeys, hasRecovery, type SocketAddress, type WatchSettings } from "#lib/daemon/mod.ts";
+
+export type { WatchSettings };
 
 /** What is wrong with a command line of `celld watch`. */
 export type WatchFlagProblem =
@@ -44,81 +47,6 @@ export class WatchFlagError extends Error {
   ) {
     super(`Cannot use ${flag}: ${reason}`);
   }
-}
-
-/** The settings of a stand-alone observer. Times as the names say; 0 is off where it is allowed. */
-export interface WatchSettings {
-  /** Path of the Unix datagram socket. */
-  readonly socket: string;
-  /** Silence after which an agent has stalled. */
-  readonly thresholdMs: number;
-  /** Recovery command, split at whitespace. */
-  readonly recoveryExec?: string;
-  /** File that holds the recovery command. */
-  readonly recoveryExecFile?: string;
-  readonly recoveryDebounceMs: number;
-  /** `K=V`, in the order given. */
-  readonly recoveryEnv: readonly string[];
-  readonly recoveryInheritEnv: boolean;
-  readonly recoveryTimeoutMs?: number;
-  readonly shutdownGraceMs: number;
-  readonly recoveryCaptureStdio: boolean;
-  readonly recoveryCaptureBytes: number;
-  /** Permission bits of the socket. */
-  readonly socketMode: number;
-  /** Checked and unused, as in the reference: reads never block. */
-  readonly readTimeoutMs: number;
-  readonly udsRcvbufBytes: number;
-  readonly trackerCapacity: number;
-  readonly evictionScanWindow: number;
-  readonly trackerEvictionPolicy: "strict" | "balanced";
-  /** Beats a second of one pid. */
-  readonly maxBeatRate: number;
-  /** Beats a second of all. */
-  readonly globalBeatRate: number;
-  readonly globalBeatBurst: number;
-  readonly clockSource: "monotonic" | "boottime";
-  /** Checked and unused: the runtime's own handlers are used. */
-  readonly signalHandlerMode: "direct" | "libc";
-  readonly shutdownAfterSecs?: number;
-  readonly exportFile?: string;
-  readonly exportFileMaxBytes?: number;
-  readonly exportFileSyncEvery: number;
-  readonly heartbeatFile?: string;
-  readonly selfWatchdogSecs?: number;
-  readonly hwWatchdog?: string;
-  readonly promAddr?: SocketAddress;
-  readonly promTokenFile?: string;
-  readonly promRateLimitPerSec: number;
-  readonly promRateLimitBurst: number;
-  readonly iterationBudgetMs: number;
-  readonly scrapeBudgetMs: number;
-  readonly udpPort?: number;
-  /** `127.0.0.1` with keys, else `0.0.0.0`. */
-  readonly udpBindAddr?: string;
-  readonly keyFile?: string;
-  readonly acceptedKeyFile?: string;
-  readonly masterKeyFile?: string;
-  readonly acceptPlaintextUdp: boolean;
-  readonly acceptSecureUdpNonLoopback: boolean;
-  readonly acceptRecoveryOnSecureUdp: boolean;
-  readonly acceptRecoveryOnPlaintextUdp: boolean;
-  readonly allowCrossNamespaceAgents: boolean;
-  readonly strictNamespaceCheck: boolean;
-  readonly recoveryAuditFile?: string;
-  readonly recoveryAuditMaxBytes?: number;
-  readonly recoveryAuditSyncEvery: number;
-  readonly auditFsyncBudgetMs: number;
-  readonly auditSyncIntervalMs: number;
-  readonly auditRotationBudgetMs: number;
-}
-
-/** Where to listen. */
-export interface SocketAddress {
-  /** An IP address. */
-  readonly hostname: string;
-  /** 0 is any free one. */
-  readonly port: number;
 }
 
 /** A flag that takes a whole number. */
@@ -276,16 +204,6 @@ export function checkTogether(
     throw new WatchFlagError("TooLarge", "--read-timeout-ms", reason);
   }
   return settings;
-}
-
-/** Whether a stall leads to a command. */
-export function hasRecovery({ recoveryExec, recoveryExecFile }: WatchSettings): boolean {
-  return recoveryExec !== undefined || recoveryExecFile !== undefined;
-}
-
-/** Whether any key is given: UDP is then the secure kind. */
-export function hasKeys({ keyFile, acceptedKeyFile, masterKeyFile }: WatchSettings): boolean {
-  return [keyFile, acceptedKeyFile, masterKeyFile].some((path) => path !== undefined);
 }
 
 function checkRecovery(settings: WatchSettings): void {

@@ -52,6 +52,10 @@ export function composePorts(settings: Settings): CliPorts {
       const { beatForChild } = await import("./beat_child.ts");
       return await beatForChild(options);
     },
+    watch: async (options) => {
+      const { watch } = await import("./watch.ts");
+      await watch(options);
+    },
     version: versionView,
   };
 }

@@ -98,6 +98,8 @@ export interface HostFacts {
   readonly forwarding: Readonly<Record<string, number | undefined>>;
   /** `net.unix.max_dgram_qlen`. */
   readonly dgramQueueMax: number | undefined;
+  /** `net.core.rmem_max`, in bytes; absent: not known. */
+  readonly receiveBufferBytesMax: number | undefined;
   /** Where cells are looked for. */
   readonly runtimeDir: string;
   /** Cells that a live process holds. */
@@ -116,6 +118,8 @@ export interface HostFacts {
 export const KERNEL_MIN = { major: 5, minor: 14 } as const;
 /** Below this the beat sockets of many agents would block their senders. */
 export const DGRAM_QUEUE_WANTED = 512;
+/** What a UDP listener asks for where its document says nothing else, in bytes. */
+export const RECEIVE_BUFFER_WANTED: number = 4 * 1024 * 1024;
 
 const CAPABILITIES: readonly { name: string; bit: number; why: string }[] = [
   { name: "CAP_SYS_ADMIN", bit: 21, why: "namespaces and mounts" },
@@ -179,6 +183,7 @@ export function diagnose(facts: HostFacts): DoctorReport {
       checkStateDir(facts),
       checkLog(facts),
       checkDgramQueue(facts),
+      checkReceiveBuffer(facts),
     ],
     hostChanges: facts.hostChanges,
   };
@@ -336,6 +341,24 @@ function checkLog({ log }: HostFacts): DoctorCheck {
     return { ...head, status: "ok", found: `${log.path}, last sequence ${log.lastSeq ?? 0}` };
   }
   return { ...head, status: "fail", found: log.probe.error, fix: "celld log verify" };
+}
+
+function checkReceiveBuffer(
+  { receiveBufferBytesMax, effectiveCapabilities }: HostFacts,
+): DoctorCheck {
+  const head = { id: "udp-buffer", title: "UDP receive buffer" };
+  const found = `net.core.rmem_max=${receiveBufferBytesMax ?? "?"}`;
+  // Who may administer the network is given what it asks for.
+  const isForced = (effectiveCapabilities >> 12n & 1n) === 1n;
+  if (isForced || (receiveBufferBytesMax ?? Infinity) >= RECEIVE_BUFFER_WANTED) {
+    return { ...head, status: "ok", found };
+  }
+  return {
+    ...head,
+    status: "warn",
+    found: `${found}: bursts at UDP listeners may be dropped`,
+    fix: `sysctl net.core.rmem_max=${RECEIVE_BUFFER_WANTED}`,
+  };
 }
 
 function checkDgramQueue({ dgramQueueMax }: HostFacts): DoctorCheck {

@@ -59,6 +59,7 @@ export async function gatherHostFacts(options: GatherOptions): Promise<HostFacts
       Object.entries(FORWARDING).map(([name, path]) => [name, readNumber(path)]),
     ),
     dgramQueueMax: readNumber("/proc/sys/net/unix/max_dgram_qlen"),
+    receiveBufferBytesMax: readNumber("/proc/sys/net/core/rmem_max"),
     runtimeDir: settings.runtimeDir,
     ...(await cellFacts(settings, probes.stub)),
     stateDirFreeBytes: freeBytes(settings.stateDir),

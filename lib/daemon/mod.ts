@@ -13,4 +13,5 @@ export type { LogSettingName, LogSettings } from "./config_log.ts";
 export * from "./doctor.ts";
 export * from "./ports.ts";
 export * from "./version.ts";
+export * from "./watch_settings.ts";
 export * from "./workers.ts";

@@ -9,6 +9,7 @@ import type { ApiClient } from "#lib/client/mod.ts";
 import type { CloudEvent } from "#lib/events/mod.ts";
 import type { DoctorReport } from "./doctor.ts";
 import type { Settings } from "./config.ts";
+import type { WatchSettings } from "./watch_settings.ts";
 
 /** What a run is given. */
 export interface RunCellOptions {
@@ -206,6 +207,20 @@ export interface BeatChildOptions {
   onSignal(handle: (signal: string) => void): () => void;
 }
 
+/** What a stand-alone observer is given. */
+export interface WatchOptions {
+  /** Its flags. */
+  readonly settings: WatchSettings;
+  /** The environment: `NOTIFY_SOCKET`, `WATCHDOG_USEC`, and what commands may inherit. */
+  readonly env: Readonly<Record<string, string | undefined>>;
+  /** Where its metrics are served, once they are. */
+  onMetricsAt(address: string): void;
+  /** Something that an operator should know. */
+  onWarning(text: string): void;
+  /** Aborted: stop gracefully. */
+  readonly signal: AbortSignal;
+}
+
 /** What this celld is. */
 export interface VersionView {
   /** Of celld. */
@@ -244,6 +259,8 @@ export interface CliPorts {
   doctor(): Promise<DoctorReport>;
   /** Runs a program to its end, beating while it lives; its exit code. */
   beat(options: BeatChildOptions): Promise<number>;
+  /** Observes agents until told to stop. */
+  watch(options: WatchOptions): Promise<void>;
   /** Says what this celld is. */
   version(): VersionView;
 }

@@ -20,6 +20,7 @@ import { reasonOf, RunError, SYSTEM_CLOCK } from "./cell_order.ts";
 import { CellService } from "./cell_service.ts";
 import { ServePlane } from "./control_plane.ts";
 import { ExecService } from "./exec_service.ts";
+import { LivenessService } from "./liveness_service.ts";
 import type { ServeOptions } from "./ports.ts";
 import { ServeFormations } from "./serve_formations.ts";
 import { isAway, ServeLog } from "./serve_log.ts";
@@ -35,6 +36,7 @@ import {
   WorkerGoneError,
 } from "./serve_restart.ts";
 import { ServeState } from "./serve_state.ts";
+import { abortOf, makeDirectory, stackOf } from "./serve_support.ts";
 import { ensureFirstToken, TOKEN_VARIABLE, TokenStore } from "./tokens_file.ts";
 import { ServeUdp } from "./serve_udp.ts";
 import { CELLD_VERSION } from "./version.ts";
@@ -102,6 +104,7 @@ class Server {
   #cells!: CellService;
   #formations!: ServeFormations;
   #udp!: ServeUdp;
+  readonly #liveness: LivenessService;
   #phase: "starting" | "ready" | "stopping" = "starting";
   #before: RestartNote | undefined;
 
@@ -125,6 +128,16 @@ class Server {
     this.#options = options;
     this.#serveLog = log;
     this.#log = log.log;
+    this.#liveness = new LivenessService({
+      settings: options.settings,
+      clock: SYSTEM_CLOCK,
+      source: this.#source,
+      host: () => this.#host,
+      cells: () => this.#cells,
+      state: () => this.#state,
+      onWorkerGone: (worker, detail) => this.#broken.abort(new WorkerGoneError(worker, detail)),
+      onWarning: (text) => options.onWarning(text),
+    });
   }
 
   async #live(): Promise<void> {
@@ -176,6 +189,7 @@ class Server {
       this.#event(EVENT_TYPES.hostStarted, { host, version: CELLD_VERSION, pid: Deno.pid }),
       ...this.#restartFacts(host),
     ]);
+    await this.#liveness.start();
     await this.#cells.resume();
     this.#formations.resume();
     this.#trim();
@@ -198,6 +212,7 @@ class Server {
         execs,
         formations: this.#formations,
         udp: this.#udp.service,
+        agents: this.#liveness,
         state: this.#state,
         log: this.#log,
         clock: SYSTEM_CLOCK,
@@ -252,6 +267,7 @@ class Server {
   async #end(): Promise<void> {
     this.#formations.close();
     this.#host.abandonAll();
+    await this.#liveness.stop();
     const reason = this.#broken.signal.aborted ? "error" : "signal";
     const host = Deno.hostname();
     this.#host.push([this.#event(EVENT_TYPES.hostStopped, { host, pid: Deno.pid, reason })]);
@@ -298,6 +314,7 @@ class Server {
       return await CellHost.start({
         settings: this.#options.settings,
         log: this.#serveLog.facts,
+        beats: this.#liveness,
         source: this.#source,
         clock: SYSTEM_CLOCK,
         outlastsLog: true,
@@ -352,7 +369,7 @@ class Server {
   async #metricsText(): Promise<string> {
     const { projection } = this.#state;
     const udp = await this.#udp.service.metricsText();
-    return udp + serveMetricsText({
+    return udp + await this.#liveness.metricsText() + serveMetricsText({
       uptimeSeconds: (performance.now() - this.#startedMs) / 1000,
       heldCells: this.#cells.heldCount,
       pendingEvents: this.#host.pendingCount,
@@ -374,23 +391,4 @@ class Server {
       data,
     });
   }
-}
-
-function makeDirectory(path: string, mode: number): void {
-  try {
-    Deno.mkdirSync(path, { recursive: true, mode });
-  } catch (cause) {
-    throw new RunError(`Cannot make ${JSON.stringify(path)}: ${reasonOf(cause)}`, { cause });
-  }
-}
-
-function abortOf(signal: AbortSignal): Promise<void> {
-  if (signal.aborted) return Promise.resolve();
-  return new Promise((resolve) => {
-    signal.addEventListener("abort", () => resolve(), { once: true });
-  });
-}
-
-function stackOf(error: unknown): string {
-  return error instanceof Error ? error.stack ?? error.message : String(error);
 }

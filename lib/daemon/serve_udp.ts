@@ -19,6 +19,7 @@ import type { RunClock } from "./cell_run.ts";
 import type { Settings } from "./config.ts";
 import { FlowLog } from "./udp_flow_log.ts";
 import { UdpService } from "./udp_service.ts";
+import type { CellBackend } from "./udp_workers.ts";
 
 /** What a server gives. */
 export interface ServeUdpOptions {
@@ -74,7 +75,7 @@ export class ServeUdp {
   /** Takes a change of the state. */
   onChange({ table }: ProjectionChange): void {
     if (table === "flow" || table === "host" || this.#isAwaited) return;
-    if (this.#options.projection().udpSettings().length === 0) return;
+    if (table !== "udp" && this.#options.projection().udpSettings().length === 0) return;
     // Many changes of one moment are one look.
     this.#isAwaited = true;
     queueMicrotask(() => {
@@ -115,12 +116,13 @@ export class ServeUdp {
   }
 
   #place(cell: Cell, port: number, weight: number): CellPlace[] {
-    if (isCellEnded(cell) || cell.phase !== "running") return [];
+    const isStopping = cell.phase === "stopping" || cell.stopReason !== undefined;
+    if (isCellEnded(cell) || (cell.phase !== "running" && !isStopping)) return [];
     const { runtimeDir, ipv4Pool, ipv6Pool } = this.#options.settings;
     try {
       const index = Number(Deno.readTextFileSync(cellPaths(runtimeDir, cell.id).lease));
       const plan = planNetwork(index, { ipv4: ipv4Pool, ipv6: ipv6Pool });
-      return [{ cellId: cell.id, address: plan.cellIpv4, port, weight }];
+      return [{ cellId: cell.id, address: plan.cellIpv4, port, weight, isStopping }];
     } catch {
       // It has just ended: the next change of the state says so.
       return [];
@@ -128,9 +130,7 @@ export class ServeUdp {
   }
 }
 
-interface CellPlace {
-  readonly cellId: string;
-  readonly address: string;
+interface CellPlace extends CellBackend {
   readonly port: number;
   readonly weight: number;
 }

@@ -9,8 +9,10 @@ import type { UdpSetting } from "#lib/projection/mod.ts";
 import {
   type BackendConfig,
   type ClusterConfig,
+  endpointText,
   type ListenerConfig,
   readUdpConfig,
+  readUdpListener,
   UDP_CONFIG_LIMITS,
   type UdpConfig,
 } from "#lib/udp/mod.ts";
@@ -66,7 +68,7 @@ export function planDocument(
   const named = new Set(wanted.map(keyOf));
   const removed = isPruning ? current.filter((setting) => !named.has(keyOf(setting))) : [];
   checkAddresses(config, current, new Set(removed.map(keyOf)));
-  checkCounts(wanted, current, removed.length);
+  checkCounts([...current.filter((one) => !removed.includes(one)), ...wanted]);
   return {
     set: wanted.filter((one) => !isSame(one)),
     // Listeners go before the clusters that they name.
@@ -108,20 +110,22 @@ function checkAddresses(
   current: readonly UdpSetting[],
   removed: ReadonlySet<string>,
 ): void {
-  const others = current.filter(({ kind, name }) =>
-    kind === "listener" && !removed.has(`listener/${name}`)
-  );
+  const there = new Map<string, string>();
   const places = new Map<string, string>();
-  for (const { name, document } of others) places.set(String(document.listen), name);
+  for (const { kind, name, document } of current) {
+    if (kind !== "listener" || removed.has(`listener/${name}`)) continue;
+    // As it is understood: an address can be written in several ways.
+    const text = endpointText(readUdpListener(document).listen);
+    there.set(name, text);
+    places.set(text, name);
+  }
   for (const { name, listen } of config.listeners) {
-    const text = listen.address.includes(":")
-      ? `[${listen.address}]:${listen.port}`
-      : `${listen.address}:${listen.port}`;
-    const before = others.find((other) => other.name === name);
-    if (before !== undefined && before.document.listen !== text) {
+    const text = endpointText(listen);
+    const before = there.get(name) ?? text;
+    if (before !== text) {
       throw new UdpConflictError(
-        `Cannot move the listener ${JSON.stringify(name)} from ${before.document.listen} to ` +
-          `${text}: delete it first`,
+        `Cannot move the listener ${JSON.stringify(name)} from ${before} to ${text}: ` +
+          "delete it first",
       );
     }
     const owner = places.get(text);
@@ -134,15 +138,11 @@ function checkAddresses(
   }
 }
 
-function checkCounts(
-  wanted: readonly Pick<UdpSetting, "kind" | "name">[],
-  current: readonly UdpSetting[],
-  removedCount: number,
-): void {
-  const all = new Set([...current, ...wanted].map(keyOf));
-  const most = UDP_CONFIG_LIMITS.listenersMax + UDP_CONFIG_LIMITS.clustersMax;
-  if (all.size - removedCount > most) {
-    throw new UdpConflictError(`Cannot have more than ${most} listeners and clusters`);
+function checkCounts(all: readonly Pick<UdpSetting, "kind" | "name">[]): void {
+  for (const kind of ["listener", "cluster"] as const) {
+    const most = UDP_CONFIG_LIMITS[`${kind}sMax`];
+    const names = new Set(all.filter((one) => one.kind === kind).map(({ name }) => name));
+    if (names.size > most) throw new UdpConflictError(`Cannot have more than ${most} ${kind}s`);
   }
 }
 
@@ -193,7 +193,7 @@ export function clusterSettings(
   cluster: number,
   members: readonly { readonly backend: number; readonly config: BackendConfig }[],
 ): ClusterSettings {
-  const { balance, failOpen, limit } = config;
+  const { balance, failOpen, limit, sourceAddresses } = config;
   return {
     cluster,
     policy: balance,
@@ -204,5 +204,6 @@ export function clusterSettings(
       isBackup: backup,
     })),
     ...(limit === undefined ? {} : { limit }),
+    ...(sourceAddresses === undefined ? {} : { sourceAddresses }),
   };
 }

@@ -5,7 +5,7 @@
  */
 import type { UdpBackendRecord, UdpListenerRecord } from "#lib/http/mod.ts";
 import type { UdpSetting } from "#lib/projection/mod.ts";
-import { endpointText, readUdpListener } from "#lib/udp/mod.ts";
+import { endpointText, listenerDocument, readUdpListener } from "#lib/udp/mod.ts";
 import type { PlaneCounters } from "#lib/udp/mod_shell.ts";
 import type { BackendNow } from "./udp_registry.ts";
 
@@ -52,7 +52,7 @@ export function listenerRecord(
     status: now.failure ?? (now.isDraining === true ? "draining" : "ready"),
     flows: liveFlows(now.counters),
     counters: now.counters,
-    settings: { ...config },
+    settings: listenerDocument(config),
   };
 }
 

@@ -16,6 +16,7 @@ import {
   type BackendConfig,
   clientOf,
   type ClusterConfig,
+  clusterDocument,
   endpointText,
   type FlowSnapshot,
   type ListenerConfig,
@@ -96,7 +97,7 @@ export class UdpRegistry {
           counters: sumRow(counters, "backends", backend.number),
         })
       );
-      return { name, balance: config.balance, backends, settings: { ...config } };
+      return { name, balance: config.balance, backends, settings: clusterDocument(config) };
     });
   }
 
@@ -129,12 +130,14 @@ export class UdpRegistry {
 
   /** A closed flow with names instead of numbers. */
   name(flow: ClosedFlow): NamedFlow {
-    const backend = this.backendNamed(flow.backend);
+    // A backend that is gone has a name all the same.
+    const cluster = this.clusterNumbers.nameOf(flow.cluster) ?? "";
+    const backend = this.backendNumbers.nameOf(flow.backend)?.slice(cluster.length + 1);
     const { durationMs, datagramsIn, bytesIn, datagramsOut, bytesOut, dropped } = flow;
     return {
       listener: this.listenerNumbers.nameOf(flow.listener) ?? "",
-      cluster: this.clusterNumbers.nameOf(flow.cluster) ?? "",
-      ...(backend === undefined ? {} : { backend: backend.config.name }),
+      cluster,
+      ...(backend === undefined ? {} : { backend }),
       client: endpointText(flow.client),
       reason: flow.reason,
       durationMs,
@@ -161,6 +164,12 @@ export class UdpRegistry {
         row: sumRow(counters, "backends", backend.number),
       })),
     });
+  }
+
+  /** Numbers of listeners that expect no replies. */
+  oneWayListeners(): Set<number> {
+    const names = [...this.listeners].filter(([, { config }]) => config.route.responses === 0);
+    return new Set(names.map(([name]) => this.listenerNumbers.of(name) ?? -1));
   }
 
   /** Backends of a cluster. */

@@ -58,6 +58,8 @@ export class UdpService implements UdpPort {
   readonly #flows: FlowTeller;
   #isClosed = false;
   #retry: ReturnType<typeof setTimeout> | undefined;
+  /** Changes go one after another: each is planned on what the one before it left. */
+  #turn: Promise<unknown> = Promise.resolve();
 
   constructor(options: UdpServiceOptions) {
     this.#options = options;
@@ -74,6 +76,7 @@ export class UdpService implements UdpPort {
       onFlow: (flow) => this.#flows.closed(this.#named(flow)),
       onUntold: (count) => this.#flows.untold(count),
       onBackend: (data) => options.push([this.#event(EVENT_TYPES.udpBackend, data)]),
+      onGone: () => this.#retryLater(),
     });
   }
 
@@ -82,11 +85,17 @@ export class UdpService implements UdpPort {
     if (this.#isClosed) return;
     await this.#workers.reconcile(this.#options.settings());
     clearTimeout(this.#retry);
-    if (!this.#workers.hasFailures || this.#isClosed) return;
-    this.#retry = setTimeout(() => void this.reconcile(), RETRY_MS);
+    if (this.#workers.hasFailures) this.#retryLater();
   }
 
-  async apply(
+  apply(
+    document: Readonly<Record<string, unknown>>,
+    wish: { readonly isPruning: boolean; readonly isDryRun: boolean },
+  ): Promise<UdpChange | Refusal> {
+    return this.#inTurn(() => this.#apply(document, wish));
+  }
+
+  async #apply(
     document: Readonly<Record<string, unknown>>,
     { isPruning, isDryRun }: { readonly isPruning: boolean; readonly isDryRun: boolean },
   ): Promise<UdpChange | Refusal> {
@@ -99,7 +108,11 @@ export class UdpService implements UdpPort {
     return isDryRun ? changeOf(plan) : await this.#carryOut(plan);
   }
 
-  async remove(kind: UdpKind, name: string): Promise<UdpChange | Refusal> {
+  remove(kind: UdpKind, name: string): Promise<UdpChange | Refusal> {
+    return this.#inTurn(() => this.#remove(kind, name));
+  }
+
+  async #remove(kind: UdpKind, name: string): Promise<UdpChange | Refusal> {
     const current = this.#options.settings();
     const setting = current.find((one) => one.kind === kind && one.name === name);
     if (setting === undefined) {
@@ -141,6 +154,18 @@ export class UdpService implements UdpPort {
     clearTimeout(this.#retry);
     await this.#workers.close();
     this.#flows.close();
+  }
+
+  #retryLater(): void {
+    clearTimeout(this.#retry);
+    if (this.#isClosed) return;
+    this.#retry = setTimeout(() => void this.reconcile(), RETRY_MS);
+  }
+
+  #inTurn<T>(act: () => Promise<T>): Promise<T> {
+    const done = this.#turn.then(act);
+    this.#turn = done.catch(() => {});
+    return done;
   }
 
   async #carryOut(plan: UdpPlan): Promise<UdpChange | Refusal> {

@@ -26,9 +26,11 @@ import {
   type ListenerConfig,
   readUdpCluster,
   readUdpListener,
+  UDP_CONFIG_LIMITS,
 } from "#lib/udp/mod.ts";
 import type { ClosedFlow, PlaneCounters, UdpPlane } from "#lib/udp/mod_shell.ts";
 import { reasonOf } from "./cell_order.ts";
+import { finishReplies } from "./udp_finish.ts";
 import type { NamedFlow } from "./udp_flows.ts";
 import { backendSettings, clusterSettings, keyOf, listenerSettings } from "./udp_plan.ts";
 import { type BackendNow, type HealthOf, UdpRegistry } from "./udp_registry.ts";
@@ -37,6 +39,8 @@ import { type BackendNow, type HealthOf, UdpRegistry } from "./udp_registry.ts";
 export interface CellBackend {
   readonly cellId: string;
   readonly address: string;
+  /** Whether it is to end: it gets no new flows, and its replies still go out. */
+  readonly isStopping: boolean;
 }
 
 /** What the workers are run with. */
@@ -51,6 +55,8 @@ export interface UdpWorkersOptions {
   onFlow(flow: ClosedFlow): void;
   onUntold(count: number): void;
   onBackend(data: UdpBackendData): void;
+  /** Told when a worker died: everything is to be reconciled anew. */
+  onGone(): void;
 }
 
 /** See the module. */
@@ -61,6 +67,9 @@ export class UdpWorkers {
   readonly #told = new Map<string, string>();
   #plane: UdpPlane | undefined;
   #queue: Promise<void> = Promise.resolve();
+  /** The one that waits for its turn, and what it will bring the workers to. */
+  #next: Promise<void> | undefined;
+  #settings: readonly UdpSetting[] = [];
 
   constructor(options: UdpWorkersOptions) {
     this.#options = options;
@@ -78,11 +87,16 @@ export class UdpWorkers {
 
   /** Brings the workers to the settings. Never rejects: see {@link UdpWorkers.failureOf}. */
   reconcile(settings: readonly UdpSetting[]): Promise<void> {
-    this.#queue = this.#queue.then(() => this.#reconcile(settings)).catch((error) => {
+    this.#settings = settings;
+    // Who comes while one waits is served by that one.
+    this.#next ??= this.#queue = this.#queue.then(async () => {
+      this.#next = undefined;
+      await this.#reconcile(this.#settings);
+    }).catch((error) => {
       this.#options.onWarning(`Cannot reconcile the UDP load balancer: ${reasonOf(error)}`);
       this.#registry.failures.set("balancer", reasonOf(error));
     });
-    return this.#queue;
+    return this.#next;
   }
 
   /** Begins or ends a drain; the place's name, `undefined` where there is none. */
@@ -135,11 +149,14 @@ export class UdpWorkers {
     return this.#registry.metricsText(await this.#counters(), this.#healthOf);
   }
 
-  /** Ends flows and threads. */
+  /** Ends flows and threads, once replies that are on their way have gone, or soon after. */
   async close(): Promise<void> {
     await this.#queue;
-    await this.#plane?.stop();
+    const plane = this.#plane;
     this.#plane = undefined;
+    if (plane === undefined) return;
+    await finishReplies(plane, this.#registry.oneWayListeners());
+    await plane.stop();
   }
 
   async #reconcile(settings: readonly UdpSetting[]): Promise<void> {
@@ -180,7 +197,9 @@ export class UdpWorkers {
     const { UdpPlane } = await import("#lib/udp/mod_shell.ts");
     const { balancer, onWarning, onFlow, onUntold } = this.#options;
     const { workers, maxFlows, whenFull, prefixes } = balancer;
-    const plane = await UdpPlane.start({ workers, maxFlows, whenFull });
+    // What nobody asked for is cut without a word.
+    const asked = maxFlows === UDP_CONFIG_LIMITS.maxFlowsDefault ? {} : { maxFlows };
+    const plane = await UdpPlane.start({ workers, ...asked, whenFull });
     for (const text of plane.told) onWarning(text);
     plane.onFlow = onFlow;
     plane.onUntold = onUntold;
@@ -192,6 +211,7 @@ export class UdpWorkers {
       onWarning(`A worker of the UDP load balancer died: ${error.message}`);
       this.#forgetAll();
       this.#registry.failures.set("balancer", error.message);
+      this.#options.onGone();
     };
     if (prefixes !== undefined) await plane.setPrefixLimit(prefixes);
     this.#plane = plane;
@@ -220,13 +240,14 @@ export class UdpWorkers {
 
   async #setCluster(plane: UdpPlane, name: string, config: ClusterConfig): Promise<void> {
     const cells = this.#options.cellsOf(config.cells, name).map(
-      ({ cellId, address, port, weight }) => ({
+      ({ cellId, isStopping, address, port, weight }) => ({
         cellId,
+        isStopping,
         config: { address, port, name: cellId, weight, backup: false } satisfies BackendConfig,
       }),
     );
     const wanted = [
-      ...config.backends.map((one) => ({ config: one, cellId: undefined })),
+      ...config.backends.map((one) => ({ config: one, cellId: undefined, isStopping: false })),
       ...cells,
     ];
     const names = new Set(wanted.map((one) => one.config.name));
@@ -234,8 +255,9 @@ export class UdpWorkers {
       !names.has(backend.config.name)
     );
     const members = [];
-    for (const { config: backend, cellId } of wanted) {
+    for (const { config: backend, cellId, isStopping } of wanted) {
       const number = await this.#setBackend(plane, name, backend, cellId, config);
+      if (isStopping) await this.#drainStopping(plane, `${name}/${backend.name}`);
       members.push({ backend: number, config: backend });
     }
     const cluster = this.#registry.clusterNumbers.give(name);
@@ -275,6 +297,15 @@ export class UdpWorkers {
       ...(cellId === undefined ? {} : { cellId }),
     });
     return number;
+  }
+
+  /** A cell that is to end answers what it has, and gets nothing new. */
+  async #drainStopping(plane: UdpPlane, key: string): Promise<void> {
+    const backend = this.#registry.backends.get(key);
+    if (backend === undefined || backend.isDraining) return;
+    backend.isDraining = true;
+    await plane.setBackendState(backend.number, "draining");
+    this.#tellBackend(backend, "draining", "its cell is to end");
   }
 
   async #setListener(plane: UdpPlane, name: string, config: ListenerConfig): Promise<void> {

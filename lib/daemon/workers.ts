@@ -9,6 +9,9 @@
 
 const WORKERS: Readonly<Record<string, () => Promise<unknown>>> = {
   "celld-flow": () => import("#lib/flow/mod.ts"),
+  "celld-observer": () => import("#lib/liveness/mod_shell.ts"),
+  "celld-recovery": () => import("#lib/recovery/mod_shell.ts"),
+  "celld-watchdog": () => import("./watch_watchdog_worker.ts"),
   "celld-host": () => import("#lib/cell/mod_shell.ts"),
 };
 

@@ -19,6 +19,7 @@ export * from "./listener.ts";
 export * from "./loop_times.ts";
 export * from "./notify.ts";
 export * from "./observer.ts";
+export * from "./observer_clock.ts";
 export * from "./observer_counters.ts";
 export * from "./observer_options.ts";
 export * from "./rate_limit.ts";

@@ -8,6 +8,7 @@
  *
  * @module
  */
+export { kernelClock } from "./kernel_clock_shell.ts";
 export {
   BEAT_FIELDS,
   type CellSocketOrder,

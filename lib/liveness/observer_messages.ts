@@ -60,6 +60,8 @@ export interface LivenessOptions extends Omit<ObserverOptions, "nsInode" | "pidM
   readonly udp?: UdpOptions;
   /** Descriptors of agents that are held; beyond it an exit is not told at once. */
   readonly pidfdsMax?: number;
+  /** `boottime` goes on while the machine is suspended. @default {"monotonic"} */
+  readonly clock?: "monotonic" | "boottime";
   /** Rounds of the loop that take longer are counted, in milliseconds. @default {250} */
   readonly iterationBudgetMs?: number;
   /** Whether each beat is told, in packed batches. @default {false} */

@@ -23,9 +23,11 @@ import {
 } from "#ffi/mod.ts";
 import { EventOutbox } from "./event_outbox_worker.ts";
 import type { Datagram, Listener } from "./listener.ts";
+import { kernelClock } from "./kernel_clock_shell.ts";
 import { LoopTimes } from "./loop_times.ts";
 import { NOTIFY_BYTES_MAX } from "./notify.ts";
 import { Observer } from "./observer.ts";
+import { ObserverClock } from "./observer_clock.ts";
 import {
   type CellSocketOrder,
   type LivenessOptions,
@@ -53,6 +55,8 @@ const PID_MAX_INTERVAL_NS = 60e9;
 const ITERATION_BUDGET_MS = 250;
 /** The longest sleep of the epoll, which counts in 31 bits of milliseconds. */
 const SLEEP_MS_MAX = 60_000;
+/** The same where time passes that the epoll does not count. */
+const SUSPENDED_MS_MAX = 1000;
 /**
  * The least time between two rounds while beats drip in: a wake-up costs as much as tens of beats. It
  * delays no deadline, and a beat after a pause not at all.
@@ -89,7 +93,7 @@ class ObserverWorker {
   readonly #nsInode = readProcessFacts("self").nsInode ?? 0;
   readonly #pidfdsMax: number;
   readonly #times: LoopTimes;
-  readonly #startMs = performance.now();
+  readonly #clock: ObserverClock;
   /** Watched processes whose end is known and not told yet. */
   readonly #ended = new Set<number>();
   #pidMaxDueNs = PID_MAX_INTERVAL_NS;
@@ -108,6 +112,7 @@ class ObserverWorker {
   ) {
     this.#port = port;
     this.#options = options;
+    this.#clock = new ObserverClock(kernelClock(options.clock));
     this.#times = new LoopTimes((options.iterationBudgetMs ?? ITERATION_BUDGET_MS) * 1e6);
     this.#pidfdsMax = options.pidfdsMax ?? defaultPidfds(options);
     this.#outbox = new EventOutbox((message, list) => port.postMessage(message, list), handled);
@@ -157,7 +162,9 @@ class ObserverWorker {
 
   async #run(): Promise<void> {
     while (!this.#isStopping) {
-      const ready = await this.#epoll.waitAsync(this.#sleepMs());
+      const sleepMs = this.#sleepMs();
+      this.#clock.sleeping(sleepMs);
+      const ready = await this.#epoll.waitAsync(sleepMs);
       if (ready.length > 0) await this.#gather();
       this.#isBusy = false;
       const startNs = this.#nowNs();
@@ -211,7 +218,8 @@ class ObserverWorker {
     const dueNs = Math.min(this.#observer.nextDeadlineNs() ?? Infinity, this.#pidMaxDueNs);
     const sleepMs = Math.ceil((dueNs - this.#nowNs()) / 1e6);
     const least = this.#outbox.isBehind ? OWNER_WAIT_MS : 0;
-    return Math.min(SLEEP_MS_MAX, Math.max(least, sleepMs));
+    const most = this.#options.clock === "boottime" ? SUSPENDED_MS_MAX : SLEEP_MS_MAX;
+    return Math.min(most, Math.max(least, sleepMs));
   }
 
   /** Empties a socket, within the budget. A socket that broke is closed and told; the others go on. */
@@ -284,7 +292,11 @@ class ObserverWorker {
         return this.#answer(order.id, () => ({ agents: this.#observer.rows(this.#nowNs()) }));
       case "counters":
         return this.#answer(order.id, () => ({
-          counters: { ...this.#observer.counterTable(), ...this.#times.table() },
+          counters: {
+            ...this.#observer.counterTable(),
+            ...this.#times.table(),
+            ...this.#clock.table(),
+          },
         }));
       case "stop":
         this.#isStopping = true;
@@ -333,7 +345,7 @@ class ObserverWorker {
   }
 
   #nowNs(): number {
-    return Math.round((performance.now() - this.#startMs) * 1e6);
+    return this.#clock.nowNs();
   }
 }
 

@@ -56,6 +56,10 @@ export interface AuditOptions {
   readonly syncIntervalMs?: number;
   /** Bytes at which it is rotated; never unless told. */
   readonly maxBytes?: number;
+  /** A synchronisation that takes longer defers the rest; {@link FSYNC_BUDGET_MS} unless told. */
+  readonly fsyncBudgetMs?: number;
+  /** What a turn may spend on a rotation; {@link ROTATION_BUDGET_MS} unless told. */
+  readonly rotationBudgetMs?: number;
   readonly daemonPid: number;
   /** Milliseconds that only grow. */
   readonly monotonicMs: () => number;
@@ -187,7 +191,10 @@ export class AuditLog {
   }
 
   /** Begins a rotation where it is due, and goes on with one under way. */
-  rotate(times: RowTimes, budgetMs: number = ROTATION_BUDGET_MS): void {
+  rotate(
+    times: RowTimes,
+    budgetMs: number = this.#options.rotationBudgetMs ?? ROTATION_BUDGET_MS,
+  ): void {
     const { path, maxBytes = Infinity, monotonicMs } = this.#options;
     if (this.#rotation === undefined) {
       if (this.#sizeBytes < maxBytes) return;
@@ -278,7 +285,7 @@ export class AuditLog {
   }
 
   #writeLines(untilMs: number, isSyncing = false): void {
-    const { syncEvery = 1, monotonicMs } = this.#options;
+    const { syncEvery = 1, monotonicMs, fsyncBudgetMs = FSYNC_BUDGET_MS } = this.#options;
     let mayStillSync = true;
     for (let line = this.#ring.peek(); line !== undefined; line = this.#ring.peek()) {
       if (untilMs !== Infinity && monotonicMs() > untilMs) return;
@@ -286,7 +293,7 @@ export class AuditLog {
       this.#ring.shift();
       this.#unsyncedRows++;
       if (!isSyncing || !mayStillSync || this.#unsyncedRows < syncEvery) continue;
-      mayStillSync = this.#sync() <= FSYNC_BUDGET_MS;
+      mayStillSync = this.#sync() <= fsyncBudgetMs;
     }
   }
 
@@ -300,13 +307,13 @@ export class AuditLog {
   }
 
   #sync(): number {
-    const { monotonicMs } = this.#options;
+    const { monotonicMs, fsyncBudgetMs = FSYNC_BUDGET_MS } = this.#options;
     const startMs = monotonicMs();
     syncData(this.#fd);
     this.#syncedAtMs = monotonicMs();
     this.#unsyncedRows = 0;
     const durationMs = this.#syncedAtMs - startMs;
-    if (durationMs > FSYNC_BUDGET_MS) this.#fsyncBudgetExceeded++;
+    if (durationMs > fsyncBudgetMs) this.#fsyncBudgetExceeded++;
     this.#durationsMs.push(durationMs);
     if (this.#durationsMs.length > DURATIONS_KEPT) this.#durationsMs.shift();
     return durationMs;

@@ -22,6 +22,10 @@ export interface AuditSettings {
   readonly syncIntervalMs?: number;
   /** Bytes at which it is rotated, at least 4096; never unless told. */
   readonly maxBytes?: number;
+  /** Milliseconds; a synchronisation that takes longer defers the rest of its turn. */
+  readonly fsyncBudgetMs?: number;
+  /** Milliseconds that a turn may spend on a rotation. */
+  readonly rotationBudgetMs?: number;
 }
 
 /** See the module. */

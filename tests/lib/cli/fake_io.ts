@@ -106,6 +106,7 @@ export async function run(
       serve: unused,
       tokens: { create: unused, list: unused, revoke: unused },
       beat: unused,
+      watch: unused,
       doctor: unused,
       version: composePorts({} as never).version,
       ...ports,

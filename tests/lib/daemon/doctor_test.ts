@@ -24,6 +24,7 @@ const GOOD: HostFacts = {
   memfdNoexec: 0,
   forwarding: { "net.ipv4.ip_forward": 0, "net.ipv6.conf.all.forwarding": 1 },
   dgramQueueMax: 512,
+  receiveBufferBytesMax: 212_992,
   runtimeDir: "/run/celld",
   liveCells: ["a"],
   deadCells: [],
@@ -78,6 +79,10 @@ Deno.test("every check that is not ok says what to run or change", () => {
 Deno.test("what only limits cells is a warning, what stops them a failure", () => {
   assertEquals(check({ userNamespace: NO }, "userns").status, "warn");
   assertEquals(check({ dgramQueueMax: 10 }, "dgram-queue").status, "warn");
+  // With CAP_NET_ADMIN the kernel's bound is none.
+  assertEquals(check({}, "udp-buffer").status, "ok");
+  const alone = check({ effectiveCapabilities: 0n }, "udp-buffer");
+  assertEquals([alone.status, alone.fix], ["warn", "sysctl net.core.rmem_max=4194304"]);
   assertEquals(check({ deadCells: ["x"] }, "leftovers").status, "warn");
   assertEquals(check({ nflog: NO }, "nflog").status, "fail");
   assertEquals(check({ launch: NO }, "launch").status, "fail");
