@@ -27,6 +27,25 @@ export const TEST_PACKAGES: readonly OptionalPackage[] = [
     purpose: "run the event log over a real JetStream",
     service: "nats-server.service",
   },
+  { name: "bind9-dnsutils", program: "dig", purpose: "ask DNS servers behind the UDP balancer" },
+  {
+    name: "unbound",
+    program: "unbound",
+    purpose: "be a DNS server behind the UDP balancer",
+    service: "unbound.service",
+  },
+  {
+    name: "nsd",
+    program: "nsd",
+    purpose: "be another DNS server behind the UDP balancer",
+    service: "nsd.service",
+  },
+  {
+    name: "iperf3",
+    program: "iperf3",
+    purpose: "send streams through the UDP balancer",
+    service: "iperf3.service",
+  },
 ];
 
 const PROGRAM_FOLDERS = ["/usr/sbin", "/usr/bin", "/sbin", "/bin", "/usr/local/bin"];

@@ -6,12 +6,25 @@
  */
 
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
+import { parseDocumentText } from "#lib/cell/mod.ts";
 import { parseCellSpec } from "#lib/cell/spec.ts";
 import * as SPEC from "#lib/cell/spec_types.ts";
 import { EXIT_MEANINGS } from "#lib/cli/exit_codes.ts";
 import { SETTING_DEFINITIONS } from "#lib/daemon/config.ts";
 import { EVENT_TYPES } from "#lib/events/mod.ts";
+import {
+  CLOSE_NAMES,
+  clusterDocument,
+  DROP_NAMES,
+  listenerDocument,
+  POLICIES,
+  readUdpCluster,
+  readUdpConfig,
+  readUdpListener,
+} from "#lib/udp/mod.ts";
 import { listFiles, readText } from "../.ci/files.ts";
+
+const UDP_EXAMPLE = "examples/udp.yaml";
 
 const PAGES = listFiles().filter((path) => path.endsWith(".md"));
 
@@ -36,8 +49,35 @@ Deno.test("docs: every cell specification on a page parses", () => {
 
 Deno.test("docs: every example in examples/ parses", () => {
   const examples = listFiles(["examples"]).filter((path) => /\.(ya?ml|json)$/.test(path));
-  assert(examples.length > 0);
-  for (const path of examples) assert(parseCellSpec(readText(path)).id.length > 0, path);
+  const cells = examples.filter((path) => path !== UDP_EXAMPLE);
+  assertEquals(cells.length, examples.length - 1);
+  for (const path of cells) assert(parseCellSpec(readText(path)).id.length > 0, path);
+  const { clusters, listeners } = readUdpConfig(parseDocumentText(readText(UDP_EXAMPLE)));
+  assertEquals(listeners.map(({ cluster }) => cluster), clusters.map(({ name }) => name));
+});
+
+Deno.test("docs: udp.md has each field of a UDP document with its default", () => {
+  const page = rows(readText("docs/protocol/udp.md"));
+  const cluster = { name: "a", backends: ["192.0.2.1:1"], health: { probe: { by: "tcp" } } };
+  const { backends, health, ...rest } = clusterDocument(readUdpCluster(cluster));
+  const [backend] = backends as Record<string, unknown>[];
+  const { balancer } = readUdpConfig({});
+  const listener = listenerDocument(readUdpListener({ name: "a", listen: "[::]:1" }));
+  let compared = 0;
+  for (const part of [listener, rest, backend, health as object, balancer]) {
+    for (const [name, value] of Object.entries(part)) {
+      const found = page.filter((row) => row[0] === name);
+      assert(found.length > 0, name);
+      if (typeof value === "object" || ["name", "listen", "address"].includes(name)) continue;
+      assert(found.some((row) => row[2].startsWith(String(value))), `${name}: ${value}`);
+      compared += 1;
+    }
+  }
+  assert(compared > 20);
+  const text = readText("docs/protocol/udp.md");
+  for (const name of [...DROP_NAMES, ...CLOSE_NAMES, ...POLICIES]) {
+    assertStringIncludes(text, `\`${name}\``);
+  }
 });
 
 Deno.test("docs: operations.md has a row for each setting, with its variable and default", () => {

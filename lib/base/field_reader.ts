@@ -39,7 +39,9 @@ export type Fields = Readonly<Record<string, unknown>>;
 
 /** What an integer must be. */
 export interface IntegerBounds {
+  /** The least. */
   readonly min: number;
+  /** The most. */
   readonly max: number;
 }
 

@@ -16,8 +16,11 @@ import {
 export interface CellEventContext {
   /** CloudEvents source: `/celld/<host>`. */
   readonly source: string;
+  /** The cell. */
   readonly cellId: string;
+  /** The name in its spec. */
   readonly specId: string;
+  /** One run of it. */
   readonly runId: string;
 }
 
@@ -31,6 +34,7 @@ export interface EventStamp {
 
 /** How a workload ended, as `command.completed` tells it. */
 export interface CompletedFacts {
+  /** Why it ended. */
   readonly reason: ExitReason;
   /** Absent where the workload gave none. */
   readonly exitCode?: number;
@@ -44,6 +48,7 @@ export interface CompletedFacts {
 export interface FormationPlace {
   /** UUID. */
   readonly formationId: string;
+  /** Of which member. */
   readonly member: string;
   /** From 0. */
   readonly replica: number;

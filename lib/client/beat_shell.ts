@@ -38,8 +38,11 @@ const SEND_FLAGS = 0x40 | 0x4000;
 
 /** What was sent and what was not. */
 export interface BeatCounters {
+  /** Delivered to the kernel. */
   readonly sent: number;
+  /** Not delivered, and not worth an error. */
   readonly dropped: number;
+  /** Refused by the kernel. */
   readonly failed: number;
   /** Times that a new connection was tried, at any error or by {@link BeatClient.reconnect}. */
   readonly reconnects: number;
@@ -80,7 +83,7 @@ export class BeatClient implements Disposable {
   #isClosed = false;
   #forgetPanic: (() => void) | undefined;
 
-  /** @param path The observer's socket. */
+  /** Connects to the observer's socket; see {@link connect}. */
   constructor(path: string, reconnectAfter: number) {
     this.#path = path;
     this.#reconnectAfter = reconnectAfter;
@@ -137,6 +140,8 @@ export class BeatClient implements Disposable {
     this.#error = { kind: "failed", errno: "EBADF" };
   }
 
+  /** As {@link BeatClient.close}. */
+  /** As {@link BeatClient.close}. */
   [Symbol.dispose](): void {
     this.close();
   }

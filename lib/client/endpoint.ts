@@ -22,8 +22,11 @@ export type Endpoint =
 
 /** Where a server listens unless somebody said otherwise. */
 export const SERVER_DEFAULT = "http://127.0.0.1:8080";
-/** The host of requests over a Unix socket, where a name must stand and none is meant. */
-export const UNIX_BASE_URL = "http://celld.local";
+/**
+ * The host of requests over a Unix socket, where one must stand and none is meant. A name would be
+ * looked up first, which waits where no name server answers.
+ */
+export const UNIX_BASE_URL = "http://127.0.0.1";
 
 const UNIX_PREFIX = "unix:";
 /** The kernel takes no more in an address: unix(7). */

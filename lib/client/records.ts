@@ -183,6 +183,7 @@ export function formationPath(idOrName: string): string {
 
 /** A command that is to run in a cell. */
 export interface ExecOptions {
+  /** Its program first. */
   readonly argv: readonly string[];
   /** Absolute, inside the cell's view. */
   readonly workingDirectory?: string;
@@ -196,8 +197,11 @@ export interface ExecOptions {
 export interface ExecEndView {
   /** Such as `exited`; see `docs/protocol/http.md`. */
   readonly reason: string;
+  /** As a shell would report it. */
   readonly exitCode?: number;
+  /** Kernel name of the signal that ended it. */
   readonly signal?: string;
+  /** What went wrong, in a sentence. */
   readonly detail?: string;
 }
 

@@ -8,18 +8,27 @@ import type { ApiRequest, Query, Transport } from "./transport_shell.ts";
 
 /** What was changed. */
 export interface UdpChangeView {
+  /** New, or changed. */
   readonly set: readonly string[];
+  /** What is no more. */
   readonly removed: readonly string[];
+  /** What was so already. */
   readonly unchanged: readonly string[];
 }
 
 /** A listener. */
 export interface UdpListenerView {
+  /** Unique among its kind. */
   readonly name: string;
+  /** An address and a port. */
   readonly address?: string;
+  /** Name of its cluster. */
   readonly cluster?: string | null;
+  /** `ready`, `up`, or what is wrong. */
   readonly status?: string;
+  /** Live flows. */
   readonly flows?: number;
+  /** Totals by name. */
   readonly counters?: Readonly<Record<string, number>>;
   /** Members that the client does not look into. */
   readonly [member: string]: unknown;
@@ -27,11 +36,17 @@ export interface UdpListenerView {
 
 /** A backend of a cluster. */
 export interface UdpBackendView {
+  /** Unique among its kind. */
   readonly name: string;
+  /** An address and a port. */
   readonly address?: string;
+  /** `ready`, `up`, or what is wrong. */
   readonly status?: string;
+  /** Why, in a sentence. */
   readonly reason?: string;
+  /** Live flows. */
   readonly flows?: number;
+  /** Totals by name. */
   readonly counters?: Readonly<Record<string, number>>;
   /** Members that the client does not look into. */
   readonly [member: string]: unknown;
@@ -39,8 +54,11 @@ export interface UdpBackendView {
 
 /** A cluster. */
 export interface UdpClusterView {
+  /** Unique among its kind. */
   readonly name: string;
+  /** How a new flow is given a backend. */
   readonly balance?: string;
+  /** With what they do. */
   readonly backends: readonly UdpBackendView[];
   /** Members that the client does not look into. */
   readonly [member: string]: unknown;
@@ -48,8 +66,11 @@ export interface UdpClusterView {
 
 /** A live flow. */
 export interface UdpFlowView {
+  /** Name of the listener. */
   readonly listener: string;
+  /** An address and a port. */
   readonly client: string;
+  /** Name of the backend. */
   readonly backend?: string | null;
   /** Members that the client does not look into. */
   readonly [member: string]: unknown;
@@ -57,7 +78,9 @@ export interface UdpFlowView {
 
 /** What is to drain. */
 export type UdpDrainTarget = { readonly listener: string } | {
+  /** Name of its cluster. */
   readonly cluster: string;
+  /** Name of the backend. */
   readonly backend: string;
 };
 

@@ -12,14 +12,19 @@ import { LOG_PREFIX_BASE } from "./prefix.ts";
 
 /** A flow that was told, and whose end was not. */
 export interface EarlierFlow {
+  /** What was decided. */
   readonly decision: "allow" | "deny";
   /** The rule that decided. */
   readonly ruleRef?: string;
   /** `tcp`, `udp`; others are left out. */
   readonly protocol?: string;
+  /** Of the one who began. */
   readonly srcAddr?: string;
+  /** Of the one who began. */
   readonly srcPort?: number;
+  /** Of the other. */
   readonly dstAddr?: string;
+  /** Of the other. */
   readonly dstPort?: number;
   /** When it was told, milliseconds since 1970. */
   readonly observedAtMs: number;

@@ -10,6 +10,7 @@ export type UdpKind = "listener" | "cluster";
 
 /** A listener as the API shows it. */
 export interface UdpListenerRecord {
+  /** Unique among its kind. */
   readonly name: string;
   /** Where it really listens: `10.0.0.1:53`. */
   readonly address: string;
@@ -27,13 +28,17 @@ export interface UdpListenerRecord {
 
 /** A backend of a cluster as the API shows it. */
 export interface UdpBackendRecord {
+  /** Unique among its kind. */
   readonly name: string;
+  /** An address and a port. */
   readonly address: string;
   /** `up`, `down` or `draining`. */
   readonly status: string;
   /** Why, in a sentence. */
   readonly reason: string;
+  /** Its share. */
   readonly weight: number;
+  /** Only when no other is up. */
   readonly backup: boolean;
   /** The cell that it is. */
   readonly cell_id: string | null;
@@ -45,8 +50,11 @@ export interface UdpBackendRecord {
 
 /** A cluster as the API shows it. */
 export interface UdpClusterRecord {
+  /** Unique among its kind. */
   readonly name: string;
+  /** How a new flow is given a backend. */
   readonly balance: string;
+  /** In the order of the document, cells last. */
   readonly backends: readonly UdpBackendRecord[];
   /** Its document with every default filled in. */
   readonly settings: Readonly<Record<string, unknown>>;
@@ -54,15 +62,23 @@ export interface UdpClusterRecord {
 
 /** A live flow. */
 export interface UdpFlowRecord {
+  /** Name of the listener. */
   readonly listener: string;
+  /** Name of the cluster. */
   readonly cluster: string;
   /** Null where none was found yet. */
   readonly backend: string | null;
+  /** An address and a port. */
   readonly client: string;
+  /** Since its first datagram. */
   readonly duration_ms: number;
+  /** Forwarded to the backend. */
   readonly datagrams_in: number;
+  /** Of payload. */
   readonly bytes_in: number;
+  /** Forwarded to the client. */
   readonly datagrams_out: number;
+  /** Of payload. */
   readonly bytes_out: number;
 }
 
@@ -70,14 +86,19 @@ export interface UdpFlowRecord {
 export interface UdpChange {
   /** `listener/dns`, `cluster/dns`, …. */
   readonly set: readonly string[];
+  /** What is no more. */
   readonly removed: readonly string[];
+  /** What was so already. */
   readonly unchanged: readonly string[];
 }
 
 /** What is to take nothing new, or again. */
 export interface UdpDrainWish {
+  /** Of what. */
   readonly target: { readonly listener: string } | {
+    /** Name of the cluster. */
     readonly cluster: string;
+    /** Name of the backend. */
     readonly backend: string;
   };
   /** False ends a drain. */
@@ -88,8 +109,11 @@ export interface UdpDrainWish {
 
 /** Which live flows. */
 export interface UdpFlowQuery {
+  /** Name of the listener. */
   readonly listener?: string;
+  /** Name of the cluster. */
   readonly cluster?: string;
+  /** The most that are told. */
   readonly limit: number;
 }
 

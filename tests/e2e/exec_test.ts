@@ -226,6 +226,19 @@ kernelTest(
   },
 );
 
+/** How many children a process has, ended ones that it did not wait for among them. */
+function childrenOf(parent: number): number {
+  return [...Deno.readDirSync("/proc")].filter(({ name }) => {
+    if (!/^\d+$/.test(name)) return false;
+    try {
+      const stat = Deno.readTextFileSync(`/proc/${name}/stat`);
+      return Number(stat.slice(stat.lastIndexOf(")") + 2).split(" ")[1]) === parent;
+    } catch {
+      return false;
+    }
+  }).length;
+}
+
 kernelTest(
   "exec: a command goes with who asked, with its cell, and with the server",
   NEEDS,
@@ -259,6 +272,9 @@ kernelTest(
     assertEquals((await served.cell(cellId)).state, "running");
 
     const orphan = await start();
+    // What makes a command is in the cell's pid namespace, and soon gone. If celld is killed before
+    // that, it is the machine's init's to wait for, and not every container has one that waits.
+    await until("alone with the cell's init", () => childrenOf(served.pid) === 1);
     await served.end("SIGKILL");
     assertEquals((await orphan.output).code, 4, "the server is away");
     await served.start();

@@ -1,13 +1,18 @@
 /**
  * celld, with a way to break its threads from outside: SIGUSR1 breaks the flow worker, SIGUSR2 the
- * host worker, as a bug in them would.
+ * host worker, SIGPWR the observer, SIGURG the one that recovers, as a bug in them would.
  *
  * @module
  */
 import { processIo, runCli } from "#lib/cli/mod.ts";
 import { composePorts } from "#lib/daemon/mod.ts";
 
-const SIGNALS = { SIGUSR1: "celld-flow", SIGUSR2: "celld-host" } as const;
+const SIGNALS = {
+  SIGUSR1: "celld-flow",
+  SIGUSR2: "celld-host",
+  SIGPWR: "celld-observer",
+  SIGURG: "celld-recovery",
+} as const;
 
 /** Remembers workers by name as they are started. */
 function rememberWorkers(): Map<string, Worker> {

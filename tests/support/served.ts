@@ -32,10 +32,13 @@ export interface ServedOptions {
   readonly program?: string;
 }
 
+/** What a server stands on: directories, and where its processes are started. */
+export type Ground = Pick<Stage, "settings"> & { readonly lab: Pick<Stage["lab"], "spawnInHost"> };
+
 /** See the module. */
-export class Served implements AsyncDisposable {
+export class Served<G extends Ground = Stage> implements AsyncDisposable {
   /** Where it runs. */
-  readonly stage: Stage;
+  readonly stage: G;
   readonly #args: readonly string[];
   readonly #options: ServedOptions;
   readonly #client: Deno.HttpClient;
@@ -44,7 +47,7 @@ export class Served implements AsyncDisposable {
   #reading: Promise<unknown> = Promise.resolve();
 
   /** Starts nothing yet. */
-  constructor(stage: Stage, args: readonly string[] = [], options: ServedOptions = {}) {
+  constructor(stage: G, args: readonly string[] = [], options: ServedOptions = {}) {
     this.stage = stage;
     this.#args = args;
     this.#options = options;

@@ -172,8 +172,11 @@ export class UdpClient implements AsyncDisposable {
 }
 
 /** Waits until something holds; throws where it never does. */
-export async function eventually(holds: () => boolean | Promise<boolean>): Promise<void> {
-  const untilMs = Date.now() + REPLY_MS;
+export async function eventually(
+  holds: () => boolean | Promise<boolean>,
+  withinMs: number = REPLY_MS,
+): Promise<void> {
+  const untilMs = Date.now() + withinMs;
   while (!(await holds())) {
     if (Date.now() > untilMs) throw new Error(`it never held: ${holds}`);
     await new Promise((done) => setTimeout(done, 10));

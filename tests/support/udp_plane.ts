@@ -29,6 +29,7 @@ export interface UdpStageOptions {
   readonly listener?: Partial<ListenerSettings>;
   readonly backend?: Partial<BackendSettings>;
   readonly health?: BackendHealth;
+  readonly cluster?: Partial<ClusterSettings>;
 }
 
 /** A plane on a stage. */
@@ -99,6 +100,7 @@ export class UdpStage implements AsyncDisposable {
       policy: this.options.policy ?? "round-robin",
       ...(this.options.failOpen === undefined ? {} : { failOpen: this.options.failOpen }),
       members: Array.from({ length: count }, (_, backend) => ({ backend })),
+      ...this.options.cluster,
     });
   }
 

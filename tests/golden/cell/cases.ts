@@ -34,6 +34,11 @@ export const GOLDEN_AUTHORITIES: Readonly<Record<string, Record<string, unknown>
     ingress: [{ from: "0.0.0.0/0", port: 80 }, { from: "10.213.0.9", protocol: "icmp" }],
   },
   audit: { mode: "audit", egressRules: [{ host: "192.0.2.1", port: 443 }] },
+  balanced: {},
+};
+/** `ingress` of a spec, where a case has one. */
+const GOLDEN_INGRESS: Readonly<Record<string, Record<string, unknown>>> = {
+  balanced: { udp: [{ cluster: "dns", port: 53 }, { cluster: "log", port: 514 }] },
 };
 
 /** The policy of one case. */
@@ -41,7 +46,7 @@ export function goldenPolicy(name: string): Policy {
   return makePolicy(readCellSpec({
     apiVersion: "cellos.io/v1",
     kind: "ExecutionCell",
-    spec: { id: name, authority: GOLDEN_AUTHORITIES[name] },
+    spec: { id: name, authority: GOLDEN_AUTHORITIES[name], ingress: GOLDEN_INGRESS[name] },
   }));
 }
 

@@ -3,7 +3,13 @@ import fc from "fast-check";
 import { cidrContains, parseCidr } from "#lib/base/mod.ts";
 import { guardCovering, guardsFor, STATIC_GUARDS } from "#lib/cell/guards.ts";
 import { NETWORK_POOLS_DEFAULT } from "#lib/cell/network_plan.ts";
-import { makePolicy, needsNetwork, policyDigest, rulesInOrder } from "#lib/cell/policy.ts";
+import {
+  balancedRules,
+  makePolicy,
+  needsNetwork,
+  policyDigest,
+  rulesInOrder,
+} from "#lib/cell/policy.ts";
 import type { Authority } from "#lib/cell/spec.ts";
 
 const NOTHING: Authority = {
@@ -17,6 +23,23 @@ const NOTHING: Authority = {
 
 const policyOf = (authority: Partial<Authority>) =>
   makePolicy({ authority: { ...NOTHING, ...authority } });
+
+Deno.test("makePolicy() keeps ports of the load balancer, which need a network and a digest", () => {
+  const closed = makePolicy({ authority: NOTHING });
+  const udp = [53, 53, 54].map((port) => ({ cluster: "dns", port, weight: 1 }));
+  const balanced = makePolicy({ authority: NOTHING, ingress: { udp } });
+  assertEquals(balanced.balancedPorts, [53, 54]);
+  assertEquals([needsNetwork(closed), needsNetwork(balanced)], [false, true]);
+  assertNotEquals(policyDigest(balanced), policyDigest(closed));
+  const rules = balancedRules(balanced, ["10.213.0.0", "fdce::1"]);
+  assertEquals(rules.map(({ ref, prefix, ports }) => [ref, prefix, ports[0].from]), [
+    ["ingress.udp[0].v4", "10.213.0.0/32", 53],
+    ["ingress.udp[0].v6", "fdce::1/128", 53],
+    ["ingress.udp[1].v4", "10.213.0.0/32", 54],
+    ["ingress.udp[1].v6", "fdce::1/128", 54],
+  ]);
+  assertEquals(balancedRules(closed, ["10.213.0.0"]), []);
+});
 
 Deno.test("makePolicy() names rules by their place in the spec", () => {
   const policy = policyOf({

@@ -472,3 +472,24 @@ Deno.test("readCellSpec() throws nothing but SpecError on any value", () => {
     runs,
   );
 });
+
+Deno.test("readCellSpec() reads the ports that the load balancer may bring datagrams to", () => {
+  const read = (udp: unknown) => readCellSpec(document({ run: { argv: ["x"] }, ingress: { udp } }));
+  assertEquals(
+    read([{ cluster: "dns", port: 53 }, { cluster: "dns", port: 54, weight: 7 }]).ingress,
+    {
+      udp: [{ cluster: "dns", port: 53, weight: 100 }, { cluster: "dns", port: 54, weight: 7 }],
+    },
+  );
+  assertEquals(read([]).ingress, undefined);
+  const wrong = [{ cluster: "-", port: 0 }, { cluster: "a", port: 1, weight: 70_000, more: 1 }, 5];
+  assertEquals(problemsOf(() => read(wrong)).map(({ path }) => path), [
+    "spec.ingress.udp[0].cluster",
+    "spec.ingress.udp[0].port",
+    "spec.ingress.udp[1].more",
+    "spec.ingress.udp[1].weight",
+    "spec.ingress.udp[2]",
+  ]);
+  const many = Array.from({ length: 17 }, (_, port) => ({ cluster: "a", port: port + 1 }));
+  assertEquals(problemsOf(() => read(many)).map(({ path }) => path), ["spec.ingress.udp"]);
+});
