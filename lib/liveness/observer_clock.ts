@@ -19,7 +19,7 @@ export class ObserverClock {
   #regressions = 0;
   #jumps = 0;
 
-  /** @param readNs Nanoseconds since the start of the observer. */
+  /** Reads through a function that gives nanoseconds since the start of the observer. */
   constructor(readNs: () => number) {
     this.#readNs = readNs;
   }
