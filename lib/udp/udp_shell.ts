@@ -19,6 +19,7 @@
  *
  * @module
  */
+import { setTimeout as pause } from "node:timers/promises";
 import type { BackendState, PrefixLimit, WhenFull } from "./contract.ts";
 import { boundFlows, type FlowBound, sharedLimit, shareLimit, shareOf } from "./flow_bound.ts";
 import { DIRECTORY_BYTES, RING_BYTES } from "./hand_over.ts";
@@ -107,7 +108,7 @@ export class UdpPlane {
   readonly #backends = new Set<number>();
   /** Backends that drain, whatever their health: it does not end a drain. */
   readonly #draining = new Set<number>();
-  #isStopping = false;
+  readonly #ending = new AbortController();
 
   private constructor(options: UdpPlaneOptions) {
     const workers = options.workers ?? 1;
@@ -284,13 +285,12 @@ export class UdpPlane {
    * the rest ends.
    */
   async drain(afterMs: number, listener?: number): Promise<void> {
-    const of = listener === undefined ? {} : { listener };
-    await this.#all({ type: "drain", afterMs, ...of });
+    await this.#all({ type: "drain", afterMs, ...(listener === undefined ? {} : { listener }) });
     const untilMs = performance.now() + afterMs + 1000;
-    while (performance.now() < untilMs) {
+    while (performance.now() < untilMs && !this.#ending.signal.aborted) {
       const { workers } = await this.counters();
       if (workers.every((one) => flowsOf(one, listener) === 0)) return;
-      await new Promise((done) => setTimeout(done, DRAIN_LOOK_MS));
+      await pause(DRAIN_LOOK_MS, undefined, { signal: this.#ending.signal }).catch(() => {});
     }
   }
 
@@ -345,8 +345,8 @@ export class UdpPlane {
 
   /** Ends all flows and threads; the second time it does nothing. */
   async stop(): Promise<void> {
-    if (this.#isStopping) return;
-    this.#isStopping = true;
+    if (this.#ending.signal.aborted) return;
+    this.#ending.abort();
     await this.#health.stop();
     await Promise.all(this.#links.map((link) => link.stop()));
     // Only now does nobody signal any of them.

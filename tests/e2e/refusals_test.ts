@@ -79,7 +79,7 @@ async function assertRefused(
   init: RequestInit,
   what: string,
 ): Promise<void> {
-  const response = await fetch(`http://celld${path}`, { method, client, ...init });
+  const response = await fetch(`http://127.0.0.1${path}`, { method, client, ...init });
   const text = await response.text();
   const label = `${method} ${path.slice(0, 120)}: ${what}: ${response.status} ${
     text.slice(0, 200)

@@ -133,7 +133,7 @@ export class Served<G extends Ground = Stage> implements AsyncDisposable {
 
   /** Asks the API. */
   async ask(method: string, path: string, body?: unknown): Promise<ServedAnswer> {
-    const response = await fetch(`http://celld${path}`, {
+    const response = await fetch(`http://127.0.0.1${path}`, {
       method,
       client: this.#client,
       ...(body === undefined ? {} : {

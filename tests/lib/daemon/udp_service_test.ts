@@ -9,6 +9,8 @@ import type { UdpWorkersOptions } from "#lib/daemon/udp_workers.ts";
 import { type CloudEvent, EVENT_TYPES, type UdpBackendData } from "#lib/events/mod.ts";
 import type { UdpSetting } from "#lib/projection/mod.ts";
 import { readUdpBalancer } from "#lib/udp/mod.ts";
+// Before the tests: what it loads stays.
+import "#lib/udp/mod_shell.ts";
 import { eventually, UdpBackend, UdpClient } from "#tests/support/udp_ends.ts";
 
 /** A service with what it did. */

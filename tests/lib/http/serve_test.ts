@@ -90,7 +90,7 @@ Deno.test("serve: the Unix socket is root's, has mode 0600, and replaces a stale
   const { server } = await stage({ unixSocketPath: path });
   assertEquals(Deno.statSync(path).mode! & 0o777, 0o600);
   const client = Deno.createHttpClient({ proxy: { transport: "unix", path } });
-  const response = await fetch("http://celld/v1/version", { client });
+  const response = await fetch("http://127.0.0.1/v1/version", { client });
   assertEquals(response.status, 200);
   await response.body?.cancel();
   client.close();
