@@ -3,7 +3,8 @@
  *
  * A counter only grows under one prefix; one prefix back is remembered, so that the last packets of
  * an old session may come late. A new prefix must bring a newer nonce (or, for the last word of a
- * process, a later time). A pid that was silent for {@link SessionOptions.gapNs} may begin again.
+ * process, a later time), and so must all that comes under it: a prefix that was forgotten and is
+ * taken for new again does not let its old frames in. A pid that was silent for {@link SessionOptions.gapNs} may begin again.
  *
  * Pure. Bounded by {@link SECURE_SENDERS_MAX}: where it is full of live senders, a new one is refused,
  * and nobody is forgotten for it. Only authenticated frames ever change it.
@@ -31,15 +32,24 @@ export type Admission = "accepted" | "restarted" | "replayed" | "full";
 /** What can be said of a packet before any key is touched. */
 export type Glance = "known" | "stale" | "unknown";
 
-interface Sender {
-  prefix: bigint;
-  counter: number;
-  previousPrefix: bigint | undefined;
-  previousCounter: number;
+/** The newest frames of a sender; `undefined` where none of the kind came. */
+interface Newest {
   nonce: bigint | undefined;
   terminalTime: bigint | undefined;
+}
+
+interface Sender extends Newest {
+  prefix: bigint;
+  counter: number;
+  /** What was newest when the prefix came. */
+  floor: Readonly<Newest>;
+  previousPrefix: bigint | undefined;
+  previousCounter: number;
+  previousFloor: Readonly<Newest>;
   lastNs: number;
 }
+
+const NOTHING: Readonly<Newest> = { nonce: undefined, terminalTime: undefined };
 
 /** Marks a prefix that several pids use: it tells nothing. */
 const AMBIGUOUS = -1;
@@ -112,12 +122,14 @@ export class SecureSessions {
     nowNs: number,
   ): Admission {
     if (prefix === sender.prefix) {
-      if (counter <= sender.counter) return "replayed";
+      if (counter <= sender.counter || !isNewer(sender.floor, frame)) return "replayed";
       sender.counter = counter;
       return "accepted";
     }
     if (prefix === sender.previousPrefix) {
-      if (counter <= sender.previousCounter) return "replayed";
+      if (counter <= sender.previousCounter || !isNewer(sender.previousFloor, frame)) {
+        return "replayed";
+      }
       sender.previousCounter = counter;
       return "accepted";
     }
@@ -133,8 +145,10 @@ export class SecureSessions {
     const sender: Sender = {
       prefix,
       counter,
+      floor: NOTHING,
       previousPrefix: undefined,
       previousCounter: 0,
+      previousFloor: NOTHING,
       nonce: undefined,
       terminalTime: undefined,
       lastNs: nowNs,
@@ -148,6 +162,8 @@ export class SecureSessions {
     if (sender.previousPrefix !== undefined) this.#pidByPrefix.delete(sender.previousPrefix);
     sender.previousPrefix = sender.prefix;
     sender.previousCounter = sender.counter;
+    sender.previousFloor = sender.floor;
+    sender.floor = { nonce: sender.nonce, terminalTime: sender.terminalTime };
     sender.prefix = prefix;
     sender.counter = counter;
     this.#index(prefix, pid);
@@ -172,11 +188,9 @@ export class SecureSessions {
   }
 }
 
-function isNewer(sender: Sender, frame: Readonly<VlpFrame>): boolean {
-  if (frame.isTerminal) {
-    return sender.terminalTime === undefined || timeOf(frame) > sender.terminalTime;
-  }
-  return sender.nonce === undefined || nonceOf(frame) > sender.nonce;
+function isNewer({ nonce, terminalTime }: Readonly<Newest>, frame: Readonly<VlpFrame>): boolean {
+  if (frame.isTerminal) return terminalTime === undefined || timeOf(frame) > terminalTime;
+  return nonce === undefined || nonceOf(frame) > nonce;
 }
 
 function noteFrame(sender: Sender, frame: Readonly<VlpFrame>): void {

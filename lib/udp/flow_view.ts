@@ -79,7 +79,9 @@ export class FlowView {
 
 function recordOf(table: FlowTable, slot: number, now: number): FlowRecord {
   const at = table.tupleAt(slot);
-  const firstReplyMs = table.firstReplyMs[slot];
+  const durationMs = Math.max(0, now - table.createdAt[slot]);
+  // Kept in 32 bits: rounded, it may come out past the end.
+  const firstReplyMs = Math.min(table.firstReplyMs[slot], durationMs);
   return {
     flow: table.idOf(slot),
     listener: table.listenerOf(slot),
@@ -88,7 +90,7 @@ function recordOf(table: FlowTable, slot: number, now: number): FlowRecord {
     client: clientOf(table.words, at),
     local: localOf(table.words, at),
     startedAtMs: table.createdAt[slot],
-    durationMs: Math.max(0, now - table.createdAt[slot]),
+    durationMs,
     datagramsIn: table.requestsOf(slot),
     bytesIn: table.bytesInOf(slot),
     datagramsOut: table.repliesOf(slot),

@@ -7,7 +7,7 @@
 import {
   assert,
   assertEquals,
-  assertGreater,
+  assertGreaterOrEqual,
   assertMatch,
   assertStringIncludes,
 } from "@std/assert";
@@ -290,7 +290,8 @@ kernelTest(
     await udp.served.start();
     const events = (await udp.served.events()).map(({ event }) => event);
     const told = dataOf<UdpFlowClosedData>(events, EVENT_TYPES.udpFlowClosed);
-    assertGreater(count, told.length);
+    // At most so many in a second; on a slow machine each may be told.
+    assertGreaterOrEqual(count, told.length);
     assertEquals(told.reduce((sum, { sampledOf }) => sum + sampledOf, 0), count);
     const [down] = dataOf<UdpBackendData>(events, EVENT_TYPES.udpBackend);
     assertEquals([down.cluster, down.backend, down.state], ["echo", "one", "down"]);
