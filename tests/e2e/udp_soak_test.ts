@@ -154,6 +154,14 @@ function documentOf(backends: readonly Echo[], turn: number): unknown {
   };
 }
 
+/** Waits for a promise, but no longer than so many milliseconds. */
+async function within(promise: Promise<unknown>, timeMs: number): Promise<void> {
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const patience = new Promise((done) => timer = setTimeout(done, timeMs));
+  await Promise.race([promise, patience]);
+  clearTimeout(timer);
+}
+
 kernelTest(
   "udp soak: near the peak, with changes every second and a backend that dies, losses are counted",
   NEEDS,
@@ -184,7 +192,7 @@ kernelTest(
       if (turn % 4 === 1) await flapping.kill();
       if (turn % 4 === 3) flapping.start();
       sizes.push(sizeOf(pid).bytes);
-      await Promise.race([over, new Promise((done) => setTimeout(done, 1000))]);
+      await within(over, 1000);
     }
     const { sent, heard, overflowed } = await running;
     await udp.apply(documentOf(backends, 0), "?prune");
