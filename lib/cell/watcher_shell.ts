@@ -61,7 +61,11 @@ export class Watcher {
   async run(): Promise<void> {
     while (!this.#isStopped) {
       const ready = await this.#epoll.waitAsync();
-      for (const { tag } of ready) this.#handlers.get(tag)?.handle();
+      for (const { tag } of ready) {
+        // Stopped by one before it, or since it was woken: the descriptors are closed.
+        if (this.#isStopped) return;
+        this.#handlers.get(tag)?.handle();
+      }
     }
   }
 

@@ -55,3 +55,19 @@ Deno.test("watcher: a descriptor's handler is called while it is readable, until
   await running;
   pipe.read.close();
 });
+
+Deno.test("watcher: stopped by what it tells, it tells no more, not even what came with it", async () => {
+  const watcher = new Watcher();
+  const pipes = [createPipe(), createPipe()];
+  const told: number[] = [];
+  pipes.forEach(({ read, write }, index) => {
+    write.close();
+    watcher.watch(read, () => {
+      told.push(index);
+      watcher.stop();
+    });
+  });
+  await watcher.run();
+  assertEquals(told.length, 1);
+  pipes.forEach(({ read }) => read.close());
+});
