@@ -45,7 +45,7 @@ export function groupTests(
       continue;
     }
     const isDeep = path.split("/").length > 3;
-    const name = isDeep ? `tests/${folder}/${area}` : `tests/${folder}`;
+    const name = isDeep ? `tests/${folder}/${area}` : `tests/${folder}${subjectOf(folder, area)}`;
     serial.set(name, [...(serial.get(name) ?? []), path]);
   }
   const groups: TestGroup[] = [];
@@ -58,6 +58,12 @@ export function groupTests(
     groups.push({ name, files: serial.get(name)!, parallel: false, kernel });
   }
   return groups;
+}
+
+/** End-to-end tests are many: those of the server and of its load balancer run on their own. */
+function subjectOf(folder: string, file: string): string {
+  const subject = /^(serve|udp)_/.exec(file)?.[1];
+  return folder === "e2e" && subject !== undefined ? `/${subject}` : "";
 }
 
 function rank(name: string): number {

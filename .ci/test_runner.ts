@@ -25,7 +25,7 @@ import { addTotals, groupTests, parseSummary, type TestGroup, type Totals } from
 const IS_LONG = Deno.env.get("CELLD_TEST") === "long";
 
 /** A group that takes longer hangs: it is killed and counted as failed. */
-const GROUP_TIMEOUT_MS = (IS_LONG ? 180 : 10) * 60_000;
+const GROUP_TIMEOUT_MS = (IS_LONG ? 180 : 5) * 60_000;
 
 interface GroupOutcome extends Totals {
   readonly skippedNames: readonly string[];

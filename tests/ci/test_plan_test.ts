@@ -81,3 +81,14 @@ Deno.test("TextLineStream cuts lines and characters that arrive in pieces", asyn
   );
   assertEquals(lines, ["eins", "zwei ä", "drei"]);
 });
+
+Deno.test("groupTests() runs what is end to end of the server and of its balancer on its own", () => {
+  const names = ["beat", "serve_disk", "serve", "udp_soak"].map((one) =>
+    `tests/e2e/${one}_test.ts`
+  );
+  assertEquals(groupTests(names, () => true).map(({ name, files }) => [name, files.length]), [
+    ["tests/e2e", 1],
+    ["tests/e2e/serve", 2],
+    ["tests/e2e/udp", 1],
+  ]);
+});
