@@ -215,6 +215,13 @@ export function setNonblocking(fd: Fd | number, isNonblocking: boolean): void {
   call("fcntl", numberOf(fd), F_SETFL, wanted);
 }
 
+/** Says whether a descriptor is closed when another program is executed in this process. */
+export function setCloseOnExec(fd: Fd | number, isClosed: boolean): void {
+  const F_SETFD = 2;
+  const FD_CLOEXEC = 1;
+  call("fcntl", numberOf(fd), F_SETFD, isClosed ? FD_CLOEXEC : 0);
+}
+
 function numberOf(fd: Fd | number): number {
   return typeof fd === "number" ? fd : fd.number;
 }

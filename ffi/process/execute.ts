@@ -1,11 +1,12 @@
 /**
- * Puts another program into this process (execve(2)): it keeps its number, its children and its
- * first three descriptors; threads, other descriptors and memory go.
+ * Puts another program into this process (execve(2)): it keeps its number, its children, its first
+ * three descriptors and those that it is told to; threads, other descriptors and memory go.
  *
  * @module
  */
 import { Arena } from "../arena.ts";
 import { check, ERRNO } from "../errno.ts";
+import { setCloseOnExec } from "../file.ts";
 import { call, NR, syscall } from "../syscall.ts";
 
 const CLOSE_RANGE_CLOEXEC = 4;
@@ -23,10 +24,15 @@ export interface ExecuteOptions {
   readonly argv: readonly string[];
   /** All of its environment. */
   readonly env: Readonly<Record<string, string>>;
+  /** Descriptors that stay open, with their numbers. @default {none but the first three} */
+  readonly keep?: readonly number[];
 }
 
-/** Executes a program in place of this one. Throws `SyscallError` where that cannot be. */
-export function executeProgram({ path, argv, env }: ExecuteOptions): never {
+/**
+ * Executes a program in place of this one. Throws `SyscallError` where that cannot be: then all
+ * but the first three descriptors close on exec, those to keep as well.
+ */
+export function executeProgram({ path, argv, env, keep = [] }: ExecuteOptions): never {
   const variables = Object.entries(env).map(([name, value]) => `${name}=${value}`);
   const texts = [path, ...argv, ...variables];
   // A UTF-16 unit takes at most three bytes of UTF-8; each text also takes an address.
@@ -42,7 +48,17 @@ export function executeProgram({ path, argv, env }: ExecuteOptions): never {
   const words = addresses(argv);
   const environment = addresses(variables);
   call("close_range", FIRST_OWN_FD, FD_MAX, CLOSE_RANGE_CLOEXEC);
-  call("execve", program, words, environment);
+  const kept: number[] = [];
+  try {
+    for (const fd of keep) {
+      setCloseOnExec(fd, false);
+      if (fd >= FIRST_OWN_FD) kept.push(fd);
+    }
+    call("execve", program, words, environment);
+  } finally {
+    // Here only where it failed: what another program is to get later is asked for anew.
+    for (const fd of kept) setCloseOnExec(fd, true);
+  }
   throw new Error("Cannot be: a program was executed and this one goes on");
 }
 

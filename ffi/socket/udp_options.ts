@@ -12,6 +12,7 @@ export const UDP_LEVEL = { socket: 1, ip: 0, ipv6: 41, udp: 17 } as const;
 /** Option numbers, and types of control messages where both are the same. */
 export const UDP_OPTION = {
   SO_REUSEADDR: 2,
+  SO_TYPE: 3,
   SO_ERROR: 4,
   SO_SNDBUF: 7,
   SO_RCVBUF: 8,

@@ -12,6 +12,7 @@ import { call, NR, syscall, withScratch } from "../syscall.ts";
 import { AF, decodeSockaddr, SOCKADDR_BYTES_MAX, type SocketAddress } from "./sockaddr.ts";
 import {
   type BufferGrant,
+  getOption,
   MTU_DISCOVERY,
   type MtuDiscovery,
   setOption,
@@ -24,6 +25,8 @@ import {
 const SOCK_DGRAM = 2;
 const SOCK_NONBLOCK = 0o4000;
 const SOCK_CLOEXEC = 0o2000000;
+const F_SETFD = 2;
+const FD_CLOEXEC = 1;
 
 /** How a listener is opened. */
 export interface UdpListenerOptions {
@@ -79,7 +82,41 @@ export function openUdpListener(options: UdpListenerOptions): UdpListenerSocket 
   const takesRuns = options.takesRuns === true &&
     trySetOption(number, UDP_LEVEL.udp, UDP_OPTION.UDP_GRO, 1) === 0;
   bindSocket(number, options.address);
+  if (options.tellsDestination !== false) answerFromAny(number, family);
   const address = localAddress(number);
+  stack.move();
+  return { fd, address, receiveBuffer, takesRuns };
+}
+
+/**
+ * Takes over a listener that is open and bound, with all that is queued in it: by the server before,
+ * and without close-on-exec where it came through an execve. What may be another now is set again;
+ * to refuse IPv4 clients or not stays as it was. Where it fails, the socket is closed.
+ *
+ * Runs are never turned off: one that is queued already would come as one datagram.
+ */
+export function adoptUdpListener(
+  socket: Fd | number,
+  options: Omit<UdpListenerOptions, "address">,
+): UdpListenerSocket {
+  using stack = new DisposableStack();
+  const fd = stack.use(typeof socket === "number" ? new Fd(socket) : socket);
+  const number = fd.number;
+  const { address, family } = adopt(number);
+  if (options.sharesPort === true) {
+    // Others may join it, also where it was alone until now.
+    setOption(number, UDP_LEVEL.socket, UDP_OPTION.SO_REUSEPORT, 1, "SO_REUSEPORT");
+  }
+  if (options.tellsDestination !== false) {
+    tellDestination(number, family);
+    answerFromAny(number, family);
+  }
+  setOption(number, UDP_LEVEL.socket, UDP_OPTION.SO_RXQ_OVFL, 1, "SO_RXQ_OVFL");
+  setMtuDiscovery(number, family, options.mtuDiscovery ?? "want");
+  const asked = options.receiveBufferBytes ?? LISTENER_BUFFER_BYTES;
+  const receiveBuffer = setReceiveBuffer(number, asked);
+  const takesRuns = options.takesRuns === true &&
+    trySetOption(number, UDP_LEVEL.udp, UDP_OPTION.UDP_GRO, 1) === 0;
   stack.move();
   return { fd, address, receiveBuffer, takesRuns };
 }
@@ -165,6 +202,44 @@ export function openUdpSourceSocket(options: UdpSourceSocketOptions): UdpListene
   return { fd, address, receiveBuffer, takesRuns: false };
 }
 
+/**
+ * Takes over a socket of {@link openUdpSourceSocket}, with all that is queued in it; as
+ * {@link adoptUdpListener}.
+ */
+export function adoptUdpSourceSocket(
+  socket: Fd | number,
+  options: Pick<UdpSourceSocketOptions, "receiveBufferBytes"> = {},
+): UdpListenerSocket {
+  using stack = new DisposableStack();
+  const fd = stack.use(typeof socket === "number" ? new Fd(socket) : socket);
+  const number = fd.number;
+  const { address, family } = adopt(number);
+  tellDestination(number, family);
+  setOption(number, UDP_LEVEL.socket, UDP_OPTION.SO_RXQ_OVFL, 1, "SO_RXQ_OVFL");
+  tellErrors(number, family);
+  const asked = options.receiveBufferBytes ?? LISTENER_BUFFER_BYTES;
+  const receiveBuffer = setReceiveBuffer(number, asked);
+  stack.move();
+  return { fd, address, receiveBuffer, takesRuns: false };
+}
+
+/**
+ * Takes over a socket of {@link openUdpFlowSocket}, with its pending error and all that is queued in
+ * it. Answers 0, or `-errno`; the caller owns the number either way.
+ */
+export function adoptUdpFlowSocket(
+  fd: number,
+  options: Pick<UdpFlowSocketOptions, "mtuDiscovery"> = {},
+): number {
+  const result = closeOnExec(fd);
+  if (result < 0 || options.mtuDiscovery === undefined) return result;
+  const value = MTU_DISCOVERY[options.mtuDiscovery];
+  const ip = trySetOption(fd, UDP_LEVEL.ip, UDP_OPTION.IP_MTU_DISCOVER, value);
+  const ipv6 = trySetOption(fd, UDP_LEVEL.ipv6, UDP_OPTION.IPV6_MTU_DISCOVER, value);
+  // A socket of one family knows nothing of the other's.
+  return Math.max(ip, ipv6);
+}
+
 /** Asks for what ICMP said about datagrams of an unconnected socket, on its error queue. */
 export function tellErrors(fd: number, family: number): void {
   const [level, option] = family === AF.inet6
@@ -192,6 +267,21 @@ export function localAddress(fd: number): SocketAddress {
   });
 }
 
+/** Address and family of a socket that another one opened; it is closed on exec from now on. */
+function adopt(fd: number): { address: SocketAddress; family: number } {
+  check(closeOnExec(fd), "fcntl F_SETFD");
+  const isDatagram = getOption(fd, UDP_LEVEL.socket, UDP_OPTION.SO_TYPE) === SOCK_DGRAM;
+  const address = localAddress(fd);
+  const isBound = "port" in address && address.port !== 0;
+  if (isDatagram && isBound && address.family === "ipv4") return { address, family: AF.inet };
+  if (isDatagram && isBound && address.family === "ipv6") return { address, family: AF.inet6 };
+  throw new TypeError(`Cannot adopt descriptor ${fd}: it is no bound UDP socket`);
+}
+
+function closeOnExec(fd: number): number {
+  return syscall(NR.fcntl, fd, F_SETFD, FD_CLOEXEC);
+}
+
 function openSocket(family: number): Fd {
   return new Fd(call("socket", family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
 }
@@ -212,6 +302,16 @@ function tellDestination(fd: number, family: number): void {
   if (family === AF.inet6) {
     setOption(fd, UDP_LEVEL.ipv6, UDP_OPTION.IPV6_RECVPKTINFO, 1, "IPV6_RECVPKTINFO");
   } else setOption(fd, UDP_LEVEL.ip, UDP_OPTION.IP_PKTINFO, 1, "IP_PKTINFO");
+}
+
+/**
+ * A bound IPv6 socket may send from an address that is this host's by a local route alone, as any
+ * IPv4 socket may (`ip_route_output_key` asks the routes, `ip6_datagram_send_ctl` the interfaces).
+ * Before the socket is bound, it would let it have an address that is nobody's.
+ */
+function answerFromAny(fd: number, family: number): void {
+  if (family !== AF.inet6) return;
+  setOption(fd, UDP_LEVEL.ipv6, UDP_OPTION.IPV6_FREEBIND, 1, "IPV6_FREEBIND");
 }
 
 function setMtuDiscovery(fd: number, family: number, wanted: MtuDiscovery): void {

@@ -19,8 +19,8 @@
  */
 import { parseArgs } from "@std/cli";
 import { DatabaseSync } from "node:sqlite";
-import { type CloudEvent, EVENT_TYPES, makeEvent } from "#lib/events/mod.ts";
 import { GROUP_EVENTS_MAX, openSqliteLog, READ_LIMIT_MAX, verifyLog } from "#lib/eventlog/mod.ts";
+import { someEvent } from "../../support/some_event.ts";
 
 const APPENDERS = [1, 10, 100, 1000];
 
@@ -140,34 +140,6 @@ async function benchReplay(path: string, count: number): Promise<void> {
   startMs = performance.now();
   const { isIntact, pages } = await verifyLog(path);
   console.log(`verify of ${pages} pages (intact: ${isIntact}): ${rate(perSecond(count, startMs))}`);
-}
-
-function someEvent(prefix: string, index: number): CloudEvent {
-  const id = `${prefix}-${String(index).padStart(8, "0")}`;
-  return makeEvent({
-    id,
-    source: "/celld/bench",
-    type: EVENT_TYPES.flowDecision,
-    subject: "cell:bench",
-    time: "2026-05-16T00:00:00.000Z",
-    data: {
-      schemaVersion: "1.0.0",
-      cellId: "bench",
-      runId: "run-1",
-      decisionId: id,
-      direction: "egress",
-      decision: "allow",
-      reasonCode: "nft_log_accept",
-      nftRuleRef: "egress[0]",
-      srcAddr: "10.213.0.1",
-      srcPort: index % 65536,
-      dstAddr: "192.0.2.1",
-      dstPort: 443,
-      protocol: "tcp",
-      policyDigest: `sha256:${"0".repeat(64)}`,
-      observedAt: "2026-05-16T00:00:00.000Z",
-    },
-  });
 }
 
 function print(appenders: number, bare: number, log: AppendResult): void {

@@ -17,10 +17,11 @@
  */
 import { parseArgs } from "@std/cli";
 import { ServeState } from "#lib/daemon/serve_state.ts";
-import { type CloudEvent, EVENT_TYPES, makeEvent } from "#lib/events/mod.ts";
+import type { CloudEvent } from "#lib/events/mod.ts";
 import { type EventLog, openSqliteLog, READ_LIMIT_MAX } from "#lib/eventlog/mod.ts";
 import { openJetStreamLog } from "#lib/eventlog/mod_shell.ts";
 import { HAS_NATS_SERVER, startNats } from "#tests/support/nats.ts";
+import { someEvent } from "../../support/some_event.ts";
 
 const APPENDERS = [1, 10, 100, 1000];
 
@@ -136,34 +137,6 @@ async function benchReady(log: EventLog, place: string): Promise<number> {
 
 function someEvents(prefix: string, from: number, count: number): CloudEvent[] {
   return Array.from({ length: count }, (_, index) => someEvent(prefix, from + index));
-}
-
-function someEvent(prefix: string, index: number): CloudEvent {
-  const id = `${prefix}-${String(index).padStart(8, "0")}`;
-  return makeEvent({
-    id,
-    source: "/celld/bench",
-    type: EVENT_TYPES.flowDecision,
-    subject: "cell:bench",
-    time: "2026-05-16T00:00:00.000Z",
-    data: {
-      schemaVersion: "1.0.0",
-      cellId: "bench",
-      runId: "run-1",
-      decisionId: id,
-      direction: "egress",
-      decision: "allow",
-      reasonCode: "nft_log_accept",
-      nftRuleRef: "egress[0]",
-      srcAddr: "10.213.0.1",
-      srcPort: index % 65536,
-      dstAddr: "192.0.2.1",
-      dstPort: 443,
-      protocol: "tcp",
-      policyDigest: `sha256:${"0".repeat(64)}`,
-      observedAt: "2026-05-16T00:00:00.000Z",
-    },
-  });
 }
 
 function print(what: string, jetstream: number, sqlite: number): void {

@@ -4,7 +4,7 @@
  * @module
  */
 import { assertEquals, assertThrows } from "@std/assert";
-import { executeProgram, SyscallError } from "#ffi/mod.ts";
+import { call, createMemoryFile, executeProgram, SyscallError } from "#ffi/mod.ts";
 
 const DOOR = new URL("../../../ffi/mod.ts", import.meta.url).href;
 
@@ -35,6 +35,25 @@ Deno.test("execute: the process keeps its number, takes arguments and environmen
   assertEquals(stdout, `${pid} one ü two\n4\n`);
 });
 
+Deno.test("execute: descriptors to keep stay open with their numbers, others do not", async () => {
+  const script = "for fd in $@; do cat /dev/fd/$fd; done; ls /proc/self/fd | wc -l";
+  const { stdout } = await evaluate(`
+    const pipes = ["one", "two", "three"].map((text) => {
+      const { read, write } = ffi.createPipe();
+      ffi.writeFd(write, new TextEncoder().encode(text + "\\n"));
+      return read;
+    });
+    const keep = [pipes[0].number, 1, pipes[2].number];
+    ffi.executeProgram({
+      path: "/bin/sh",
+      argv: ["sh", "-c", ${JSON.stringify(script)}, "sh", ...[keep[0], keep[2]].map(String)],
+      env: { PATH: "/usr/bin:/bin" },
+      keep,
+    });`);
+  // Its three, the two, and the one that ls reads the folder by.
+  assertEquals(stdout, "one\nthree\n6\n");
+});
+
 Deno.test("execute: children that have ended are reaped, others are left alone", async () => {
   const { stdout } = await evaluate(`
     const run = (args) => new Deno.Command("/bin/sh", { args: ["-c", ...args] }).spawn().pid;
@@ -59,4 +78,19 @@ Deno.test("execute: what cannot be executed is an error, and the caller goes on"
     SyscallError,
     "ENOENT",
   );
+});
+
+Deno.test("execute: where nothing was executed, descriptors to keep close on exec as before", () => {
+  const F_GETFD = 1;
+  const run = (path: string, keep: number[]) =>
+    assertThrows(() => executeProgram({ path, argv: ["x"], env: {}, keep }), SyscallError).code;
+  using first = createMemoryFile("first");
+  using second = createMemoryFile("second");
+  const isOpenOnExec = () =>
+    [first, second].map(({ number }) => call("fcntl", number, F_GETFD) === 0);
+  assertEquals(run("/no/such/program", [first.number, second.number, 1]), "ENOENT");
+  assertEquals(isOpenOnExec(), [false, false]);
+  assertEquals(run("/bin/true", [first.number, 1 << 30]), "EBADF");
+  assertEquals(isOpenOnExec(), [false, false]);
+  assertEquals(call("fcntl", 1, F_GETFD), 0, "its own output stays open for what it starts");
 });
