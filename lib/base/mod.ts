@@ -27,3 +27,4 @@ export * from "./json_canonical.ts";
 export * from "./prng.ts";
 export * from "./probe_table.ts";
 export * from "./timer_wheel.ts";
+export * from "./worker_owner.ts";

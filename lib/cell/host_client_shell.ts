@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { OpenOrders } from "#lib/base/mod.ts";
 import type {
   CellExit,
   HostOperation,
@@ -43,18 +44,12 @@ export interface ExecClientNotices {
   ended(record: CellExit["record"]): void;
 }
 
-interface Pending {
-  resolve(answer: unknown): void;
-  reject(error: Error): void;
-}
-
 /** See the module. */
 export class HostClient {
   readonly #worker: Worker;
-  readonly #pending = new Map<number, Pending>();
+  readonly #orders = new OpenOrders<unknown>();
   readonly #cells = new Map<string, CellNotices>();
   readonly #execs = new Map<string, ExecClientNotices>();
-  #nextId = 1;
   #gone: Error | undefined;
 
   /** Starts the worker and configures it. Rejects when the host cannot be used. */
@@ -84,11 +79,10 @@ export class HostClient {
     asks: HostRequests[K]["asks"],
   ): Promise<HostRequests[K]["answers"]> {
     if (this.#gone) return Promise.reject(this.#gone);
-    const id = this.#nextId++;
-    return new Promise((resolve, reject) => {
-      this.#pending.set(id, { resolve: resolve as Pending["resolve"], reject });
+    const answer = this.#orders.open(undefined, (id) => {
       this.#worker.postMessage({ id, operation, asks });
     });
+    return answer as Promise<HostRequests[K]["answers"]>;
   }
 
   /** Whether the worker has died or was stopped. */
@@ -128,9 +122,9 @@ export class HostClient {
       case "ready":
         return;
       case "answer":
-        return this.#settle(message.id)?.resolve(message.answer);
+        return this.#orders.take(message.id)?.resolve(message.answer);
       case "refusal":
-        return this.#settle(message.id)?.reject(new HostRequestError(message.error));
+        return this.#orders.take(message.id)?.reject(new HostRequestError(message.error));
       case "started":
         return this.#cells.get(message.cellId)?.started();
       case "output":
@@ -144,16 +138,9 @@ export class HostClient {
     }
   }
 
-  #settle(id: number): Pending | undefined {
-    const pending = this.#pending.get(id);
-    this.#pending.delete(id);
-    return pending;
-  }
-
   #fail(error: Error): void {
     this.#gone = error;
-    for (const pending of this.#pending.values()) pending.reject(error);
-    this.#pending.clear();
+    this.#orders.failAll(error);
     for (const exec of [...this.#execs.values()]) exec.ended({ kind: "lost" });
     for (const cell of this.#cells.values()) {
       cell.exited({ record: { kind: "lost" }, oomKills: 0, pidsMaxHits: 0, skippedBytes: 0 });

@@ -15,6 +15,7 @@
  *
  * @module
  */
+import { HandledBatches, OpenOrders, type WorkerLike } from "#lib/base/mod.ts";
 import {
   type FlowWorkerMessage,
   type FlowWorkerOrder,
@@ -67,24 +68,6 @@ export class FlowAuditGoneError extends Error {
 
 type OrderAnswer = Pick<FlowWorkerMessage & { kind: "done" }, "stats" | "watch">;
 
-interface OpenOrder {
-  readonly cell: number;
-  resolve(answer: OrderAnswer): void;
-  reject(error: Error): void;
-}
-
-/** The part of a worker that is used here; tests give their own. */
-export interface FlowWorkerLike {
-  /** Called with each message. */
-  onmessage: ((event: MessageEvent) => void) | null;
-  /** Called when the thread failed. */
-  onerror: ((event: ErrorEvent) => void) | null;
-  /** Sends a message. */
-  postMessage(message: unknown): void;
-  /** Ends the thread. */
-  terminate(): void;
-}
-
 /** The running flow audit. */
 export class FlowAudit {
   /** Takes each batch. While its promises are open the worker reads no more than a bound. */
@@ -92,19 +75,17 @@ export class FlowAudit {
   /** The worker died, or (with `error.cell`) one listener did. */
   onGone: (error: FlowAuditGoneError) => void = () => {};
 
-  readonly #worker: FlowWorkerLike;
+  readonly #worker: WorkerLike;
   readonly #handled = new Int32Array(new SharedArrayBuffer(4));
-  readonly #orders = new Map<number, OpenOrder>();
+  readonly #orders = new OpenOrders<OrderAnswer, number>();
+  readonly #batches = new HandledBatches();
   readonly #prefixes: string[] = [];
   readonly #started = Promise.withResolvers<void>();
   readonly #stopped = Promise.withResolvers<void>();
-  /** Settles when all batches so far were handled. */
-  #batches: Promise<void> = Promise.resolve();
-  #lastOrder = 0;
   #gone: FlowAuditGoneError | undefined;
   #isStopping = false;
 
-  private constructor(worker: FlowWorkerLike) {
+  private constructor(worker: WorkerLike) {
     this.#worker = worker;
     worker.onmessage = ({ data }) => this.#handleMessage(data as FlowWorkerMessage);
     worker.onerror = (event) => {
@@ -115,7 +96,7 @@ export class FlowAudit {
   }
 
   /** Starts the worker. Throws {@link FlowAuditGoneError} when it cannot run here. */
-  static async start(spawn: () => FlowWorkerLike = spawnFlowWorker): Promise<FlowAudit> {
+  static async start(spawn: () => WorkerLike = spawnFlowWorker): Promise<FlowAudit> {
     const audit = new FlowAudit(spawn());
     await within(audit.#started.promise, () => audit.#handleGone("it did not start in time"));
     return audit;
@@ -137,7 +118,7 @@ export class FlowAudit {
    */
   async unwatch(cell: number): Promise<FlowListenerStats> {
     const { stats } = await this.#order(cell, (id) => ({ kind: "unwatch", id, cell }));
-    await this.#batches;
+    await this.#batches.settled;
     if (stats === undefined) throw new FlowAuditGoneError("it answered without counters", cell);
     return stats;
   }
@@ -153,9 +134,9 @@ export class FlowAudit {
     if (this.#gone === undefined) {
       this.#send({ kind: "stop" });
       await within(this.#stopped.promise, () => this.#stopped.resolve());
-      this.#failOrders(new FlowAuditGoneError("it was stopped"));
+      this.#orders.failAll(new FlowAuditGoneError("it was stopped"));
     }
-    await this.#batches;
+    await this.#batches.settled;
     this.#worker.terminate();
   }
 
@@ -165,12 +146,7 @@ export class FlowAudit {
   ): Promise<OrderAnswer> {
     if (this.#gone !== undefined) return Promise.reject(this.#gone);
     if (this.#isStopping) return Promise.reject(new FlowAuditGoneError("it was stopped", cell));
-    this.#lastOrder += 1;
-    const id = this.#lastOrder;
-    return new Promise((resolve, reject) => {
-      this.#orders.set(id, { cell, resolve, reject });
-      this.#send(make(id));
-    });
+    return this.#orders.open(cell, (id) => this.#send(make(id)));
   }
 
   #send(order: FlowWorkerOrder): void {
@@ -184,10 +160,10 @@ export class FlowAudit {
       case "batch":
         return this.#handleBatch(message);
       case "done":
-        return this.#takeOrder(message.id)?.resolve(message);
+        return this.#orders.take(message.id)?.resolve(message);
       case "failed": {
-        const order = this.#takeOrder(message.id);
-        return order?.reject(new FlowListenerError(order.cell, message.failure));
+        const order = this.#orders.take(message.id);
+        return order?.reject(new FlowListenerError(order.about, message.failure));
       }
       case "broken":
         return this.onGone(new FlowAuditGoneError(message.failure.message, message.cell));
@@ -202,18 +178,7 @@ export class FlowAudit {
       Atomics.add(this.#handled, 0, 1);
       Atomics.notify(this.#handled, 0);
     };
-    const handled = this.onBatch({ records, prefixes: this.#prefixes });
-    if (handled === undefined) return acknowledge();
-    const before = this.#batches;
-    // A batch that could not be dealt with is its handler's to tell; the worker must go on.
-    const settled = handled.then(acknowledge, acknowledge);
-    this.#batches = Promise.all([before, settled]).then(() => undefined);
-  }
-
-  #takeOrder(id: number): OpenOrder | undefined {
-    const order = this.#orders.get(id);
-    this.#orders.delete(id);
-    return order;
+    this.#batches.add(this.onBatch({ records, prefixes: this.#prefixes }), acknowledge);
   }
 
   #handleGone(reason: string): void {
@@ -222,14 +187,9 @@ export class FlowAudit {
     this.#gone = gone;
     this.#started.reject(gone);
     this.#stopped.resolve();
-    this.#failOrders(gone);
+    this.#orders.failAll(gone);
     this.#worker.terminate();
     this.onGone(gone);
-  }
-
-  #failOrders(error: Error): void {
-    for (const order of this.#orders.values()) order.reject(error);
-    this.#orders.clear();
   }
 }
 

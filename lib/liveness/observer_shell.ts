@@ -14,6 +14,7 @@
  *
  * @module
  */
+import { HandledBatches, OpenOrders, type WorkerLike } from "#lib/base/mod.ts";
 import type { AgentRow } from "./agent_directory.ts";
 import type { AgentEvent } from "./agent_events.ts";
 import type { CounterTable } from "./observer_counters.ts";
@@ -62,28 +63,11 @@ export class ObserverGoneError extends Error {
   }
 }
 
-interface OpenOrder {
-  resolve(answer: ObserverAnswer): void;
-  reject(error: Error): void;
-}
-
 /** An order without its number. */
 type NewOrder =
   | { readonly kind: "addCell"; readonly order: CellSocketOrder }
   | { readonly kind: "removeCell"; readonly cellId: string }
   | { readonly kind: "agents" | "counters" };
-
-/** The part of a worker that is used here; tests give their own. */
-export interface ObserverWorkerLike {
-  /** Called with each message. */
-  onmessage: ((event: MessageEvent) => void) | null;
-  /** Called when the thread failed. */
-  onerror: ((event: ErrorEvent) => void) | null;
-  /** Sends a message. */
-  postMessage(message: unknown): void;
-  /** Ends the thread. */
-  terminate(): void;
-}
 
 /** The running observer. */
 export class LivenessObserver {
@@ -96,19 +80,18 @@ export class LivenessObserver {
   /** Events that had no room while the owner was behind, since the start. */
   eventsLost = 0;
 
-  readonly #worker: ObserverWorkerLike;
+  readonly #worker: WorkerLike;
   readonly #handled = new Int32Array(new SharedArrayBuffer(4));
-  readonly #orders = new Map<number, OpenOrder>();
+  readonly #orders = new OpenOrders<ObserverAnswer>();
+  readonly #batches = new HandledBatches();
   readonly #decoder = new TextDecoder();
   readonly #started = Promise.withResolvers<ObserverFacts>();
   readonly #stopped = Promise.withResolvers<void>();
-  #batches: Promise<void> = Promise.resolve();
   #facts: ObserverFacts | undefined;
-  #lastOrder = 0;
   #gone: ObserverGoneError | undefined;
   #isStopping = false;
 
-  private constructor(worker: ObserverWorkerLike, options: LivenessOptions) {
+  private constructor(worker: WorkerLike, options: LivenessOptions) {
     this.#worker = worker;
     worker.onmessage = ({ data }) => this.#handleMessage(data as ObserverMessage, options);
     worker.onerror = (event) => {
@@ -120,7 +103,7 @@ export class LivenessObserver {
   /** Starts the worker and binds its sockets. Throws {@link ObserverError}, {@link ObserverGoneError}. */
   static async start(
     options: LivenessOptions,
-    spawn: () => ObserverWorkerLike = spawnObserverWorker,
+    spawn: () => WorkerLike = spawnObserverWorker,
   ): Promise<LivenessObserver> {
     const observer = new LivenessObserver(spawn(), options);
     const timer = setTimeout(
@@ -158,7 +141,7 @@ export class LivenessObserver {
   /** Removes a cell's socket; its agents are gone. A cell that has none is left alone. */
   async removeCellSocket(cellId: string): Promise<void> {
     await this.#order({ kind: "removeCell", cellId });
-    await this.#batches;
+    await this.#batches.settled;
   }
 
   /** All agents as they are now. */
@@ -181,21 +164,16 @@ export class LivenessObserver {
       const timer = setTimeout(() => this.#stopped.resolve(), WORKER_ANSWER_MS);
       await this.#stopped.promise;
       clearTimeout(timer);
-      this.#failOrders(new ObserverGoneError("it was stopped"));
+      this.#orders.failAll(new ObserverGoneError("it was stopped"));
     }
-    await this.#batches;
+    await this.#batches.settled;
     this.#worker.terminate();
   }
 
   #order(order: NewOrder): Promise<ObserverAnswer> {
     if (this.#gone !== undefined) return Promise.reject(this.#gone);
     if (this.#isStopping) return Promise.reject(new ObserverGoneError("it was stopped"));
-    this.#lastOrder += 1;
-    const id = this.#lastOrder;
-    return new Promise((resolve, reject) => {
-      this.#orders.set(id, { resolve, reject });
-      this.#send({ ...order, id });
-    });
+    return this.#orders.open(undefined, (id) => this.#send({ ...order, id }));
   }
 
   #send(order: ObserverOrder): void {
@@ -211,9 +189,9 @@ export class LivenessObserver {
       case "refused":
         return this.#started.reject(new ObserverError(message.code, message.message));
       case "done":
-        return this.#takeOrder(message.id)?.resolve(message.answer);
+        return this.#orders.take(message.id)?.resolve(message.answer);
       case "failed":
-        return this.#takeOrder(message.id)?.reject(
+        return this.#orders.take(message.id)?.reject(
           new ObserverError(message.code, message.message),
         );
       case "events":
@@ -231,23 +209,11 @@ export class LivenessObserver {
 
   #handleEvents(json: Uint8Array): void {
     const events = JSON.parse(this.#decoder.decode(json)) as AgentEvent[];
-    const handled = this.onEvents(events);
-    if (handled === undefined) return this.#acknowledge();
-    const before = this.#batches;
-    const acknowledge = () => this.#acknowledge();
-    // A batch that could not be dealt with is its handler's to tell; the worker must go on.
-    const settled = handled.then(acknowledge, acknowledge);
-    this.#batches = Promise.all([before, settled]).then(() => undefined);
+    this.#batches.add(this.onEvents(events), () => this.#acknowledge());
   }
 
   #acknowledge(): void {
     Atomics.add(this.#handled, 0, 1);
-  }
-
-  #takeOrder(id: number): OpenOrder | undefined {
-    const order = this.#orders.get(id);
-    this.#orders.delete(id);
-    return order;
   }
 
   #handleGone(reason: string): void {
@@ -256,13 +222,8 @@ export class LivenessObserver {
     this.#gone = gone;
     this.#started.reject(gone);
     this.#stopped.resolve();
-    this.#failOrders(gone);
+    this.#orders.failAll(gone);
     this.#worker.terminate();
     this.onGone(gone);
-  }
-
-  #failOrders(error: Error): void {
-    for (const order of this.#orders.values()) order.reject(error);
-    this.#orders.clear();
   }
 }

@@ -1,16 +1,12 @@
 import { assertEquals, assertRejects } from "@std/assert";
-import {
-  FlowAudit,
-  FlowAuditGoneError,
-  FlowListenerError,
-  type FlowWorkerLike,
-} from "#lib/flow/audit_shell.ts";
+import type { WorkerLike } from "#lib/base/mod.ts";
+import { FlowAudit, FlowAuditGoneError, FlowListenerError } from "#lib/flow/audit_shell.ts";
 import type { FlowWorkerMessage, FlowWorkerOrder } from "#lib/flow/audit_messages.ts";
 import type { FlowBatch } from "#lib/flow/record.ts";
 import { EMPTY_LISTENER_STATS } from "#lib/flow/stats.ts";
 
 /** A worker that says what the test tells it to. */
-class FakeWorker implements FlowWorkerLike {
+class FakeWorker implements WorkerLike {
   onmessage: ((event: MessageEvent) => void) | null = null;
   onerror: ((event: ErrorEvent) => void) | null = null;
   readonly orders: FlowWorkerOrder[] = [];

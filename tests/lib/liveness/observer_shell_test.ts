@@ -4,20 +4,20 @@
  * @module
  */
 import { assertEquals, assertRejects } from "@std/assert";
+import type { WorkerLike } from "#lib/base/mod.ts";
 import type { AgentEvent } from "#lib/liveness/agent_events.ts";
 import type { ObserverMessage, ObserverOrder } from "#lib/liveness/observer_messages.ts";
 import {
   LivenessObserver,
   ObserverError,
   ObserverGoneError,
-  type ObserverWorkerLike,
 } from "#lib/liveness/observer_shell.ts";
 
 const FACTS = { startedAtMs: 1000, startedAtMonotonicNs: 5, nsInode: 1, pidfdsMax: 10 };
 const MISSING: AgentEvent = { kind: "missing", atNs: 1, withinNs: 1 };
 
 /** A worker whose answers are the test's. */
-class PlayedWorker implements ObserverWorkerLike {
+class PlayedWorker implements WorkerLike {
   onmessage: ((event: MessageEvent) => void) | null = null;
   onerror: ((event: ErrorEvent) => void) | null = null;
   readonly orders: ObserverOrder[] = [];
