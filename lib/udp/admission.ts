@@ -50,6 +50,12 @@ export class ScopeLimits {
     return this.#tokens[scope] >= 1 ? ADMITTED : DROP.rateLimit;
   }
 
+  /** Gives the token of a flow that was admitted before, elsewhere. */
+  grant(scope: number): void {
+    this.#reach(scope);
+    if (this.#rates[scope] !== Infinity) this.#tokens[scope] += 1;
+  }
+
   /** Counts a flow in and takes its token. */
   enter(scope: number): void {
     this.#reach(scope);

@@ -10,7 +10,7 @@ import { type BackendState, SELECT_NONE } from "./contract.ts";
 import type { HashKey } from "./keyed_hash.ts";
 import { encodeTlvs } from "./proxy_protocol.ts";
 import type { SourceAddresses } from "./source_pool.ts";
-import type { SourcePeer } from "./sources_worker.ts";
+import type { SourcePeer } from "./source_socket_worker.ts";
 import { type TupleEnd, writeAddress } from "./tuple.ts";
 import type { UpstreamWay } from "./upstreams_worker.ts";
 import type { BackendSettings, ClusterSettings } from "./worker_messages.ts";

@@ -134,7 +134,8 @@ export const UDP_CONFIG_LIMITS = {
   workersMax: 64,
   maxFlowsDefault: 65_536,
   maxFlowsMax: 1_048_576,
-  maxDatagramBytesDefault: 65_507,
+  /** The most that a datagram carries: over IPv6. Over IPv4 it is 65507. */
+  maxDatagramBytesDefault: 65_527,
   maxDatagramBytesMax: 65_535,
   receiveBufferBytesDefault: 4 * 1024 * 1024,
   receiveBufferBytesMax: 1024 * 1024 * 1024,

@@ -6,6 +6,7 @@
  * @module
  */
 import {
+  adoptUdpListener,
   encodeSockaddr,
   EPOLL,
   ERRNO,
@@ -14,6 +15,7 @@ import {
   openUdpListener,
   type ReadyTable,
   UDP_SEND_BYTES,
+  type UdpListenerSocket,
   UdpSendBatch,
   type UdpSlab,
 } from "#ffi/mod.ts";
@@ -28,6 +30,16 @@ export const LISTENER_QUEUE_MAX = 256;
 /** What a listener needs of a slab. */
 export const DOWNSTREAM_BYTES: number = UDP_SEND_BYTES;
 const BATCH = 32;
+
+/** What a listener's socket is made of. */
+export interface DownstreamParts {
+  readonly slab: UdpSlab;
+  readonly batch: UdpSendBatch;
+  readonly table: ReadyTable;
+  readonly kind: number;
+  readonly counters: Float64Array;
+  readonly sharesPort: boolean;
+}
 
 /** A listener's socket. */
 export class Downstream {
@@ -46,7 +58,7 @@ export class Downstream {
   /** What of the receive buffer it did not get, in bytes. */
   readonly bufferShortBytes: number;
   /** Losses at the socket so far, as the kernel told last. */
-  droppedTotal = 0;
+  droppedTotal: number;
   readonly #fd: Fd;
   readonly #slab: UdpSlab;
   readonly #table: ReadyTable;
@@ -59,32 +71,18 @@ export class Downstream {
   readonly #lengths = new Int32Array(BATCH);
   readonly #waiting = new WriteQueue(LISTENER_QUEUE_MAX);
 
-  /** Opens the socket. Throws `SyscallError`. */
+  /**
+   * Opens the socket, or takes over an open one: then it has its descriptor on every path. Throws
+   * `SyscallError`, and `TypeError` where the open one is no socket of this address.
+   */
   constructor(
     settings: ListenerSettings,
-    parts: {
-      slab: UdpSlab;
-      batch: UdpSendBatch;
-      table: ReadyTable;
-      kind: number;
-      counters: Float64Array;
-      sharesPort: boolean;
-    },
+    parts: DownstreamParts,
+    inherited?: { readonly fd: number; readonly dropped: number },
   ) {
     const { address, port } = settings;
     this.isWildcard = isWildcard(address);
-    const opened = openUdpListener({
-      address: encodeSockaddr(inetSocketAddress(address, port)),
-      sharesPort: parts.sharesPort,
-      ...(settings.receiveBufferBytes === undefined
-        ? {}
-        : { receiveBufferBytes: settings.receiveBufferBytes }),
-      isV6Only: settings.isV6Only ?? true,
-      takesRuns: settings.takesRuns ?? false,
-      // One address needs no telling, neither way: a tenth of the cost of a datagram.
-      tellsDestination: this.isWildcard,
-      ...(settings.mtuDiscovery === undefined ? {} : { mtuDiscovery: settings.mtuDiscovery }),
-    });
+    const opened = openSocket(settings, parts.sharesPort, this.isWildcard, inherited?.fd);
     this.listener = settings.listener;
     const ip = parseIp(address);
     if (ip !== undefined) writeAddress(this.local, 0, ip);
@@ -92,6 +90,7 @@ export class Downstream {
     this.port = "port" in opened.address ? opened.address.port : port;
     this.isV6 = opened.address.family === "ipv6";
     this.takesRuns = opened.takesRuns;
+    this.droppedTotal = inherited?.dropped ?? 0;
     const { askedBytes, grantedBytes } = opened.receiveBuffer;
     this.bufferShortBytes = Math.max(0, askedBytes - grantedBytes);
     this.#slab = parts.slab;
@@ -99,7 +98,12 @@ export class Downstream {
     this.#table = parts.table;
     this.#kind = parts.kind;
     this.#counters = parts.counters;
-    this.#table.add(this.fd, EPOLL.IN, this.#kind, this.listener);
+    try {
+      this.#table.add(this.fd, EPOLL.IN, this.#kind, this.listener);
+    } catch (error) {
+      this.#fd.close();
+      throw error;
+    }
   }
 
   /** The socket. */
@@ -153,7 +157,15 @@ export class Downstream {
   close(): void {
     this.flush();
     this.#counters[SHELL_COUNTER.queueDiscarded] += this.#waiting.clear();
+    // A predecessor may have it open still: closing alone does not stop the watch then.
+    this.#table.remove(this.fd);
     this.#fd.close();
+  }
+
+  /** Lets go of the socket, which is no longer watched; what still waits is not sent. */
+  release(): void {
+    this.#counters[SHELL_COUNTER.queueDiscarded] += this.#waiting.clear();
+    this.#fd.release();
   }
 
   #put(tuple: Uint32Array, offset: number, lengthBytes: number): void {
@@ -185,4 +197,39 @@ export class Downstream {
 
 function isWildcard(address: string): boolean {
   return parseIp(address)?.bits === 0n;
+}
+
+function openSocket(
+  settings: ListenerSettings,
+  sharesPort: boolean,
+  isWildcard: boolean,
+  inherited: number | undefined,
+): UdpListenerSocket {
+  const { address, port, receiveBufferBytes, isV6Only, takesRuns, mtuDiscovery } = settings;
+  const options = {
+    sharesPort,
+    ...(receiveBufferBytes === undefined ? {} : { receiveBufferBytes }),
+    isV6Only: isV6Only ?? true,
+    takesRuns: takesRuns ?? false,
+    // One address needs no telling, neither way: a tenth of the cost of a datagram.
+    tellsDestination: isWildcard,
+    ...(mtuDiscovery === undefined ? {} : { mtuDiscovery }),
+  };
+  if (inherited === undefined) {
+    return openUdpListener({
+      ...options,
+      address: encodeSockaddr(inetSocketAddress(address, port)),
+    });
+  }
+  const adopted = adoptUdpListener(inherited, options);
+  if (isAt(adopted, address, port)) return adopted;
+  adopted.fd.close();
+  const where = JSON.stringify(adopted.address);
+  throw new TypeError(`Cannot listen at ${address} port ${port}: the socket is at ${where}`);
+}
+
+function isAt({ address: found }: UdpListenerSocket, address: string, port: number): boolean {
+  if (!("address" in found) || (port !== 0 && found.port !== port)) return false;
+  const [one, other] = [parseIp(found.address), parseIp(address)];
+  return one !== undefined && one.family === other?.family && one.bits === other.bits;
 }

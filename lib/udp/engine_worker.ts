@@ -17,15 +17,17 @@ import {
   ERRNO,
   errnoName,
   ReadyTable,
-  receiveUdp,
   takeSocketError,
   UDP_BATCH,
   UdpSlab,
 } from "#ffi/mod.ts";
 import { CLOSE_NAMES, type CloseReason, type FlowId, slotOf, type UdpSink } from "./contract.ts";
 import { Clusters } from "./clusters_worker.ts";
+import { FlowReplies } from "./flow_replies_worker.ts";
 import { FlowSlots } from "./flow_slots.ts";
 import type { HandOver } from "./hand_over.ts";
+import { Inheritance } from "./inheritance_worker.ts";
+import type { ListenerInheritance, ReleasedWorker } from "./inherited.ts";
 import { Ingress, INGRESS_BYTES } from "./ingress_worker.ts";
 import { Listeners, LISTENERS_BYTES } from "./listeners_worker.ts";
 import { UdpManager } from "./manager.ts";
@@ -68,12 +70,16 @@ export class UdpEngine implements UdpSink {
   readonly #slots = new FlowSlots();
   readonly #upstreams: Upstreams;
   readonly #listeners: Listeners;
+  readonly #inheritance: Inheritance;
   /** Where a flow's replies go, where that is a proxy and not its client. */
   readonly #replyTuples = new Map<number, Uint32Array<ArrayBuffer>>();
   readonly #reply = new Uint32Array(TUPLE_WORDS);
-  #replies = 0;
+  readonly #flowReplies: FlowReplies;
   #copies = 0;
   #now: number;
+  /** Nothing is taken from clients. */
+  #isPaused = false;
+  #isReleased = false;
 
   /** Makes an engine without listeners. */
   constructor(options: UdpWorkerOptions) {
@@ -113,6 +119,24 @@ export class UdpEngine implements UdpSink {
         this.#tellErrors();
       },
     });
+    this.#flowReplies = new FlowReplies({
+      slab: this.#slab,
+      counters: this.#counters,
+      manager: this.manager,
+      slots: this.#slots,
+      upstreams: this.#upstreams,
+      onError,
+      send: () => this.#sendReplies(),
+    });
+    this.#inheritance = new Inheritance({
+      manager: this.manager,
+      clusters: this.clusters,
+      upstreams: this.#upstreams,
+      sources: this.sources,
+      listeners: this.#listeners,
+      replyTuples: this.#replyTuples,
+      tellErrors: () => this.#tellErrors(),
+    });
   }
 
   /** The time of this turn, in milliseconds. */
@@ -142,10 +166,11 @@ export class UdpEngine implements UdpSink {
   }
 
   /** Opens a listener, or changes one. Throws `SyscallError`, `TypeError`, `RangeError`. */
-  listen(settings: ListenerSettings): ListenAnswer {
-    return this.#listeners.set(settings, () => {
-      this.manager.config(listenerEvent(settings, this.#slab.payloadBytes), this.tick());
-    });
+  listen(settings: ListenerSettings, inherited?: ListenerInheritance): ListenAnswer {
+    const now = this.tick();
+    const configure = () =>
+      this.manager.config(listenerEvent(settings, this.#slab.payloadBytes), now);
+    return this.#inheritance.listen(settings, configure, inherited, now);
   }
 
   /** Ends a listener and its flows. */
@@ -162,6 +187,7 @@ export class UdpEngine implements UdpSink {
    * @returns Whether the wake eventfd is ready.
    */
   turn(timeoutMs: number): boolean {
+    if (this.#isReleased) return false;
     const ready = this.#table.wait(timeoutMs);
     const now = this.tick();
     let isWoken = false;
@@ -170,7 +196,7 @@ export class UdpEngine implements UdpSink {
       const kind = this.#table.kindAt(at);
       const index = this.#table.indexAt(at);
       const events = this.#table.eventsAt(at);
-      if (kind === KIND.upstream) this.#onUpstream(index, events, limit);
+      if (kind === KIND.upstream) this.#flowReplies.handle(index, events, limit, now);
       else if (kind === KIND.listener) this.#onListener(index, events);
       else if (kind === KIND.source) this.#onSource(index, events);
       else isWoken = true;
@@ -196,8 +222,24 @@ export class UdpEngine implements UdpSink {
     return Math.min(maxMs, Math.max(0, Math.ceil(dueAt - performance.now())));
   }
 
+  /** Takes nothing more from clients: what they send stays with the kernel. */
+  pause(): void {
+    this.#isPaused = true;
+  }
+
+  /** Lets go of all sockets and flows, for a successor. Only {@link UdpEngine.close} is left then. */
+  release(): ReleasedWorker {
+    this.#sendReplies();
+    const released = this.#inheritance.release(this.tick());
+    this.#isReleased = true;
+    this.#counters[SHELL_COUNTER.flows] = 0;
+    this.#table.close();
+    return released;
+  }
+
   /** Ends all flows and closes all sockets. */
   close(): void {
+    if (this.#isReleased) return;
     this.manager.closeAll(this.tick());
     this.#listeners.close();
     this.#upstreams.close();
@@ -235,7 +277,11 @@ export class UdpEngine implements UdpSink {
       : this.manager.live.record(flow, this.#now)?.listener ?? 0;
     this.#slots.set(slot, flow, listener, backend);
     const way = this.clusters.wayTo(backend);
-    const errno = way === undefined ? ERRNO.EHOSTUNREACH : this.#upstreams.open(slot, way);
+    const errno = way === undefined
+      ? ERRNO.EHOSTUNREACH
+      : this.#inheritance.takes(slot, way)
+      ? 0
+      : this.#upstreams.open(slot, way);
     // The flow is ended after this call: the core is in the midst of it.
     if (errno !== 0) this.#noteError(slot, errno, true);
   }
@@ -298,39 +344,7 @@ export class UdpEngine implements UdpSink {
     if (listener === undefined) return;
     if ((events & EPOLL.OUT) !== 0) listener.socket.drain();
     if ((events & EVENT_TROUBLE) !== 0) takeSocketError(listener.socket.fd);
-    this.#ingress.drain(listener, this.#now);
-  }
-
-  #onUpstream(slot: number, events: number, limit: number): void {
-    const fd = this.#upstreams.fdOf(slot);
-    if (fd < 0) return;
-    if ((events & EVENT_TROUBLE) !== 0) {
-      const errno = takeSocketError(fd);
-      if (errno !== 0) {
-        this.#counters[SHELL_COUNTER.icmp] += 1;
-        this.#noteError(slot, errno);
-      }
-    }
-    if ((events & EPOLL.OUT) !== 0) this.#upstreams.drain(slot);
-    if ((events & EPOLL.IN) === 0) return;
-    const { payloadBytes } = this.#slab;
-    const flow = this.#slots.flowAt(slot);
-    for (let taken = 0; taken < limit; taken++) {
-      if (this.#replies === UDP_BATCH) this.#sendReplies();
-      const place = UDP_BATCH + this.#replies;
-      const length = receiveUdp(fd, this.#slab, place);
-      if (length < 0) {
-        if (length === -ERRNO.EAGAIN) return;
-        if (length !== -ERRNO.EINTR) this.#noteError(slot, -length);
-        continue;
-      }
-      this.#replies += 1;
-      const offset = this.#slab.payloadAt(place);
-      const size = Math.min(length, payloadBytes + 1);
-      this.manager.onUpstreamDatagram(flow, this.#slab.bytes, offset, size, this.#now);
-      // The reply may have been the flow's last.
-      if (this.#slots.flowAt(slot) !== flow) return;
-    }
+    if (!this.#isPaused) this.#ingress.drain(listener, this.#now);
   }
 
   #onSource(index: number, events: number): void {
@@ -344,7 +358,7 @@ export class UdpEngine implements UdpSink {
 
   #sendReplies(): void {
     this.#listeners.flush();
-    this.#replies = 0;
+    this.#flowReplies.reset();
     this.#copies = 0;
   }
 

@@ -116,14 +116,22 @@ export class HealthMachine {
     this.#random = new Prng(seed);
   }
 
-  /** Begins to judge a backend. The first probe comes within the interval's jitter. */
-  add(backend: number, settings: HealthSettings, nowMs: number): void {
+  /**
+   * Begins to judge a backend. The first probe comes within the interval's jitter.
+   *
+   * @param knownUp What it is known to be, in place of `startsUp`.
+   */
+  add(backend: number, settings: HealthSettings, nowMs: number, knownUp?: boolean): void {
     if (this.#backends.has(backend)) return this.update(backend, settings, nowMs);
+    const { isProbed, passive } = settings;
+    // What is not asked comes back by time alone.
+    const holdMs = knownUp === false && !isProbed ? passive?.holdMs : undefined;
+    const known = isProbed || passive !== undefined ? knownUp : undefined;
     this.#backends.set(backend, {
       settings,
-      isUp: settings.startsUp,
+      isUp: known ?? settings.startsUp,
       streak: 0,
-      reason: "not asked yet",
+      reason: known === undefined ? "not asked yet" : "as the server before knew it",
       sinceMs: nowMs,
       latencyMs: undefined,
       nextProbeMs: nowMs + settings.intervalMs * settings.jitter * this.#random.fraction(),
@@ -131,14 +139,14 @@ export class HealthMachine {
       probeStartedMs: 0,
       icmpErrors: 0,
       unanswered: 0,
-      heldUntilMs: 0,
+      heldUntilMs: holdMs === undefined ? 0 : nowMs + Math.max(1, holdMs),
     });
   }
 
-  /** Changes how a backend is judged; what it is stays. */
-  update(backend: number, settings: HealthSettings, nowMs: number): void {
+  /** Changes how a backend is judged; what it is stays. `knownUp` is for a new one. */
+  update(backend: number, settings: HealthSettings, nowMs: number, knownUp?: boolean): void {
     const state = this.#backends.get(backend);
-    if (state === undefined) return this.add(backend, settings, nowMs);
+    if (state === undefined) return this.add(backend, settings, nowMs, knownUp);
     const wasProbed = state.settings.isProbed;
     state.settings = settings;
     if (!settings.isProbed) this.#cancel(backend, state);

@@ -24,6 +24,8 @@ export interface CheckedBackend {
   readonly settings: Omit<HealthSettings, "isProbed">;
   /** Probes carry a PROXY protocol header that says so. @default {false} */
   readonly expectsProxyHeader?: boolean;
+  /** What a predecessor knew; of use when it is new here. */
+  readonly isUp?: boolean;
 }
 
 /** Told of each change. */
@@ -61,7 +63,7 @@ export class HealthChecker {
     const probe = compileProbe(checked.probe);
     const settings = { ...checked.settings, isProbed: probe.by !== "none" };
     this.#targets.set(backend, { backend: checked, probe });
-    this.#machine.update(backend, settings, performance.now());
+    this.#machine.update(backend, settings, performance.now(), checked.isUp);
     this.#go();
   }
 

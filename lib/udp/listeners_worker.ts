@@ -3,9 +3,10 @@
  *
  * @module
  */
-import { type ReadyTable, UdpSendBatch, type UdpSlab } from "#ffi/mod.ts";
+import { closeUdpSocket, type ReadyTable, UdpSendBatch, type UdpSlab } from "#ffi/mod.ts";
 import { CidrSet } from "./access.ts";
 import { Downstream, DOWNSTREAM_BYTES } from "./downstream_worker.ts";
+import type { InheritedListener } from "./inherited.ts";
 import type { Listener } from "./ingress_worker.ts";
 import type { ListenAnswer, ListenerSettings } from "./worker_messages.ts";
 
@@ -49,20 +50,26 @@ export class Listeners {
    * Opens a listener, or changes one.
    *
    * @param configure Tells the core; where it throws, a new listener is closed again.
+   * @param inherited A socket for a new listener, in place of opening one; it is this one's on every
+   *   path.
    */
-  set(settings: ListenerSettings, configure: () => void): ListenAnswer {
+  set(
+    settings: ListenerSettings,
+    configure: () => void,
+    inherited?: { readonly fd: number; readonly dropped: number },
+  ): Omit<ListenAnswer, "restored"> {
     const old = this.#all[settings.listener];
-    const socket = old?.socket ?? this.#open(settings);
+    if (old !== undefined && inherited !== undefined) closeUdpSocket(inherited.fd);
+    const socket = old?.socket ?? this.#open(settings, inherited);
     try {
+      const { proxyFrom } = settings;
+      const proxies = proxyFrom === undefined ? undefined : new CidrSet(proxyFrom);
       configure();
+      this.#all[settings.listener] = { socket, proxyFrom: proxies, settings };
     } catch (error) {
-      if (old === undefined) this.#release(socket);
+      if (old === undefined) this.#close(socket);
       throw error;
     }
-    const proxyFrom = settings.proxyFrom === undefined
-      ? undefined
-      : new CidrSet(settings.proxyFrom);
-    this.#all[settings.listener] = { socket, proxyFrom, settings };
     const { port, bufferShortBytes, takesRuns } = socket;
     return { port, bufferShortBytes, takesRuns };
   }
@@ -71,7 +78,7 @@ export class Listeners {
   remove(listener: number): void {
     const found = this.#all[listener];
     if (found === undefined) return;
-    this.#release(found.socket);
+    this.#close(found.socket);
     this.#all[listener] = undefined;
   }
 
@@ -86,17 +93,50 @@ export class Listeners {
     this.#all.length = 0;
   }
 
-  #open(settings: ListenerSettings): Downstream {
-    const batch = this.#batches.pop() ?? new UdpSendBatch(this.#parts.slab);
+  /** Sends what waits, as far as the sockets have room. */
+  drain(): void {
+    for (const listener of this.#all) {
+      if (listener !== undefined && listener.socket.waiting > 0) listener.socket.drain();
+    }
+  }
+
+  /** The open ones, for a successor. */
+  list(): InheritedListener[] {
+    return this.#all.flatMap((one) =>
+      one === undefined ? [] : [{
+        listener: one.settings.listener,
+        fd: one.socket.fd,
+        dropped: one.socket.droppedTotal,
+      }]
+    );
+  }
+
+  /** Lets go of all sockets. */
+  release(): void {
+    for (const listener of this.#all) listener?.socket.release();
+    this.#all.length = 0;
+  }
+
+  #open(
+    settings: ListenerSettings,
+    inherited: { readonly fd: number; readonly dropped: number } | undefined,
+  ): Downstream {
+    let batch: UdpSendBatch;
     try {
-      return new Downstream(settings, { ...this.#parts, batch });
+      batch = this.#batches.pop() ?? new UdpSendBatch(this.#parts.slab);
+    } catch (error) {
+      if (inherited !== undefined) closeUdpSocket(inherited.fd);
+      throw error;
+    }
+    try {
+      return new Downstream(settings, { ...this.#parts, batch }, inherited);
     } catch (error) {
       this.#batches.push(batch);
       throw error;
     }
   }
 
-  #release(socket: Downstream): void {
+  #close(socket: Downstream): void {
     socket.close();
     this.#batches.push(socket.batch);
   }

@@ -303,9 +303,9 @@ export class UdpManager {
     if (this.#checks) this.#check();
   }
 
-  /** All flows that have a backend, as plain values that JSON can hold, for a successor. */
-  snapshot(now: number): FlowSnapshot[] {
-    return snapshotFlows(this.#table, now);
+  /** Flows that have a backend, as plain values that JSON can hold; `onFlow` gets their ids. */
+  snapshot(now: number, onFlow?: (flow: FlowId) => void): FlowSnapshot[] {
+    return snapshotFlows(this.#table, now, onFlow);
   }
 
   /**

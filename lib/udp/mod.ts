@@ -31,6 +31,7 @@ export { FLOWS_MAX } from "./flow_table.ts";
 export * from "./flow_view.ts";
 export * from "./health.ts";
 export * from "./health_check.ts";
+export * from "./inherited.ts";
 export * from "./keyed_hash.ts";
 export * from "./manager.ts";
 export * from "./proxy_protocol.ts";

@@ -7,7 +7,7 @@
 export * from "./health_shell.ts";
 export * from "./portable_shell.ts";
 export * from "./udp_shell.ts";
-export { UdpOrderError, UdpRestoreError, UdpWorkerGoneError } from "./worker_link_shell.ts";
+export { UdpOrderError, UdpWorkerGoneError } from "./worker_link_shell.ts";
 export type {
   BackendSettings,
   ClosedFlow,

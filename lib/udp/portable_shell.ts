@@ -4,7 +4,8 @@
  *
  * What differs past speed: replies of a wildcard listener leave from the address that the kernel
  * chooses, and losses in the kernel are not counted. A flow's socket is connected, and each reply's
- * sender is compared with the backend all the same.
+ * sender is compared with the backend all the same. It takes nothing over from a predecessor and
+ * leaves nothing: what it opens belongs to `node:dgram`.
  *
  * @module
  */
@@ -96,7 +97,7 @@ export class PortableUdpPlane implements UdpPlanePort {
       socket.on("message", (message, from) => this.#handleClient(listener, message, from));
     }
     this.#manager.config(listenerEvent(settings, DATAGRAM_BYTES_MAX), performance.now());
-    return { port: open.port, bufferShortBytes: 0, takesRuns: false };
+    return { port: open.port, bufferShortBytes: 0, takesRuns: false, restored: 0 };
   }
 
   /** As `UdpPlane.removeListener`. */

@@ -113,6 +113,11 @@ export class PrefixLimits {
     return entry;
   }
 
+  /** Gives back the token of a flow that was admitted before, elsewhere. */
+  grant(entry: number): void {
+    if (entry !== NO_ENTRY && this.#rate !== Infinity) this.#tokens[entry] += 1;
+  }
+
   /** Counts a flow out. */
   leave(entry: number, now: number): void {
     if (entry === NO_ENTRY) return;

@@ -8,7 +8,7 @@
  * @module
  */
 import { ADMITTED } from "./admission.ts";
-import { NO_BACKEND, type RouteConfig } from "./contract.ts";
+import { type FlowId, NO_BACKEND, type RouteConfig } from "./contract.ts";
 import { FLAG, type FlowTable, NO_SLOT, PHASE } from "./flow_table.ts";
 import type { Traffic } from "./traffic.ts";
 import { TUPLE_WORDS } from "./tuple.ts";
@@ -54,14 +54,19 @@ export interface FlowSnapshot {
 /** The part of a route that a flow takes along. */
 export type FlowCaps = Pick<RouteConfig, "requests" | "responses" | "amplification">;
 
-/** Those that are taken over; `bound` comes of binding. */
+/** Those that are taken over as they are; `bound` and `resigned` come of binding. */
 const FLAGS_KEPT = FLAG.replied | FLAG.answered | FLAG.proxyPending | FLAG.leaving;
 
-/** All flows that have a backend. */
-export function snapshotFlows(table: FlowTable, now: number): FlowSnapshot[] {
+/** All flows that have a backend; `onFlow` is told the id of each, in their order. */
+export function snapshotFlows(
+  table: FlowTable,
+  now: number,
+  onFlow: (flow: FlowId) => void = () => {},
+): FlowSnapshot[] {
   const flows: FlowSnapshot[] = [];
   for (let slot = 0; slot < table.slots; slot++) {
     if (table.phaseOf(slot) !== PHASE.established) continue;
+    onFlow(table.idOf(slot));
     const at = table.tupleAt(slot);
     const { requests, responses, amplification } = table.routeOf(slot);
     flows.push({
@@ -87,7 +92,10 @@ export function snapshotFlows(table: FlowTable, now: number): FlowSnapshot[] {
   return flows;
 }
 
-/** Takes one flow over. False where its key is taken, or a limit has no room for it. */
+/**
+ * Takes one flow over. False where its key is taken, or its backend has no room for it. Limits on
+ * the rate do not count it: it is no new flow.
+ */
 export function restoreFlow(
   table: FlowTable,
   traffic: Traffic,
@@ -98,11 +106,16 @@ export function restoreFlow(
   const words = Uint32Array.from(flow.tuple);
   if (words.length !== TUPLE_WORDS || flow.backend === NO_BACKEND) return false;
   const isBound = (flow.flags & FLAG.bound) !== 0;
-  if (table.find(words, 0, flow.listener) !== NO_SLOT) return false;
+  if (isBound && table.find(words, 0, flow.listener) !== NO_SLOT) return false;
+  traffic.backends.grant(flow.backend);
   if (traffic.backends.judge(flow.backend, now) !== ADMITTED) return false;
   const slot = table.insert(words, 0, flow.listener, withCaps(route, flow.caps));
   if (!isBound) table.unbind(slot);
-  traffic.begin(slot, flow.affinity, traffic.prefixes.enter(words, 0, now), now);
+  const prefix = traffic.prefixes.enter(words, 0, now);
+  traffic.prefixes.grant(prefix);
+  traffic.listeners.grant(flow.listener);
+  traffic.clusters.grant(route.cluster);
+  traffic.begin(slot, flow.affinity, prefix, now);
   if ((flow.flags & FLAG.replied) !== 0) table.unlinkUnreplied(slot);
   table.lower(slot, FLAG.proxyPending);
   table.raise(slot, flow.flags & FLAGS_KEPT);
@@ -110,7 +123,10 @@ export function restoreFlow(
   table.createdAt[slot] = now - flow.ageMs;
   table.firstReplyMs[slot] = flow.firstReplyMs;
   traffic.arm(slot, now + flow.remainingMs);
-  return traffic.bind(slot, flow.backend, now, -1, false);
+  if (!traffic.bind(slot, flow.backend, now, -1, false)) return false;
+  // It was not given a backend that is gone: it may leave one.
+  if ((flow.flags & FLAG.resigned) === 0) table.lower(slot, FLAG.resigned);
+  return true;
 }
 
 /** The route itself where it has these caps, as it mostly does. */

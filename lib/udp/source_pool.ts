@@ -52,8 +52,10 @@ export class SourcePool {
   /** Addresses that may be given out. */
   readonly capacity: number;
   readonly #slots: Int32Array;
-  /** Addresses that are free again, oldest first. */
+  /** Addresses that are free again, oldest first, and some that were taken by name meanwhile. */
   readonly #free: Int32Array;
+  /** Whether an address is among those: at most once. */
+  readonly #isQueued: Uint8Array;
   readonly #first = new Uint32Array(4);
   #freeHead = 0;
   #freeCount = 0;
@@ -71,6 +73,7 @@ export class SourcePool {
     this.capacity = Math.min(hostRange(prefix).count, SPARE * flowsMax);
     this.#slots = new Int32Array(this.capacity).fill(NONE);
     this.#free = new Int32Array(this.capacity);
+    this.#isQueued = new Uint8Array(this.capacity);
     writeAddress(this.#first, 0, hostAt(prefix, 0));
   }
 
@@ -83,28 +86,39 @@ export class SourcePool {
   take(slot: number): boolean {
     if (slot >= this.#hosts.length) this.#grow(slot);
     if (this.#hosts[slot] !== NONE) return true;
-    let host: number;
-    if (this.#fresh < this.capacity) host = this.#fresh++;
-    else if (this.#freeCount === 0) return false;
-    else {
-      host = this.#free[this.#freeHead];
-      this.#freeHead = (this.#freeHead + 1) % this.capacity;
-      this.#freeCount -= 1;
-    }
-    this.#hosts[slot] = host;
-    this.#slots[host] = slot;
-    this.#used += 1;
+    const host = this.#fresh < this.capacity ? this.#fresh++ : this.#shift();
+    if (host === NONE) return false;
+    this.#assign(slot, host);
     return true;
+  }
+
+  /**
+   * Gives a flow the address at a place in the range, which it had with a predecessor; false where
+   * it is another flow's or none, or the flow has another one.
+   */
+  takeHost(slot: number, host: number): boolean {
+    if (!Number.isInteger(host) || host < 0 || host >= this.capacity) return false;
+    if (slot >= this.#hosts.length) this.#grow(slot);
+    if (this.#hosts[slot] !== NONE) return this.#hosts[slot] === host;
+    if (this.#slots[host] !== NONE) return false;
+    // The predecessor used those before it too: they rest like others that were given back.
+    while (this.#fresh <= host) this.#push(this.#fresh++);
+    this.#assign(slot, host);
+    return true;
+  }
+
+  /** The place of a flow's address in the range; -1 for none. */
+  hostOf(slot: number): number {
+    return slot < this.#hosts.length ? this.#hosts[slot] : NONE;
   }
 
   /** Takes a flow's address back. */
   give(slot: number): void {
-    const host = slot < this.#hosts.length ? this.#hosts[slot] : NONE;
+    const host = this.hostOf(slot);
     if (host === NONE) return;
     this.#hosts[slot] = NONE;
     this.#slots[host] = NONE;
-    this.#free[(this.#freeHead + this.#freeCount) % this.capacity] = host;
-    this.#freeCount += 1;
+    this.#push(host);
     this.#used -= 1;
   }
 
@@ -128,6 +142,31 @@ export class SourcePool {
     const isOurs = words[at] === first[0] && words[at + 1] === first[1] &&
       words[at + 2] === first[2] + carry;
     return isOurs && host < this.capacity ? this.#slots[host] : NONE;
+  }
+
+  #assign(slot: number, host: number): void {
+    this.#hosts[slot] = host;
+    this.#slots[host] = slot;
+    this.#used += 1;
+  }
+
+  #push(host: number): void {
+    if (this.#isQueued[host] !== 0) return;
+    this.#isQueued[host] = 1;
+    this.#free[(this.#freeHead + this.#freeCount) % this.capacity] = host;
+    this.#freeCount += 1;
+  }
+
+  /** The address that is free for longest; -1 where none is. */
+  #shift(): number {
+    while (this.#freeCount > 0) {
+      const host = this.#free[this.#freeHead];
+      this.#freeHead = (this.#freeHead + 1) % this.capacity;
+      this.#freeCount -= 1;
+      this.#isQueued[host] = 0;
+      if (this.#slots[host] === NONE) return host;
+    }
+    return NONE;
   }
 
   #grow(slot: number): void {

@@ -8,11 +8,9 @@
  * @module
  */
 import {
-  encodeSockaddr,
+  closeUdpSocket,
   EPOLL,
   ERRNO,
-  inetSocketAddress,
-  openUdpSourceSocket,
   readName,
   type ReadyTable,
   takeSocketError,
@@ -21,22 +19,24 @@ import {
   UDP_RECEIVE_BYTES,
   UDP_SEND_BYTES,
   UdpErrorQueue,
-  type UdpListenerSocket,
   UdpReceiveBatch,
   UdpSendBatch,
   type UdpSlab,
 } from "#ffi/mod.ts";
-import { type Cidr, parseCidr } from "#lib/base/mod.ts";
+import type { InheritedSource } from "./inherited.ts";
 import { SHELL_COUNTER } from "./shell_counters.ts";
 import { checkIsLocal } from "./source_local_worker.ts";
-import { type SourceAddresses, SourcePool } from "./source_pool.ts";
+import type { SourceAddresses } from "./source_pool.ts";
+import {
+  byPrefix,
+  openSource,
+  SOURCE_PREFIXES_MAX,
+  type SourcePeer,
+  type SourceSocket,
+  type SourceWay,
+} from "./source_socket_worker.ts";
 import { CLIENT_AT, LOCAL_AT, PORTS_AT, TUPLE_WORDS } from "./tuple.ts";
-import { WriteQueue } from "./write_queue.ts";
 
-/** Prefixes that there may be at one time. */
-export const SOURCE_PREFIXES_MAX = 16;
-/** Datagrams that one prefix's queue holds. */
-export const SOURCE_QUEUE_MAX = 1024;
 /** What {@link Sources} needs of a slab besides slots. */
 export const SOURCES_BYTES: number = UDP_RECEIVE_BYTES + UDP_ERROR_QUEUE_BYTES +
   SOURCE_PREFIXES_MAX * (UDP_SEND_BYTES + 256);
@@ -44,36 +44,7 @@ export const SOURCES_BYTES: number = UDP_RECEIVE_BYTES + UDP_ERROR_QUEUE_BYTES +
 const BATCHES_MAX = 8;
 const NONE = -1;
 
-/** A backend, as replies are compared with it. */
-export interface SourcePeer {
-  /** Four words, most significant first. */
-  readonly words: Uint32Array;
-  readonly port: number;
-}
-
-/** How a flow is sent: from an address of this prefix to that backend. */
-export interface SourceWay {
-  readonly prefix: string;
-  readonly peer: SourcePeer;
-}
-
-interface SourceSocket {
-  readonly prefix: string;
-  readonly parsed: Cidr;
-  readonly isTransparent: boolean;
-  readonly isV6: boolean;
-  readonly opened: UdpListenerSocket;
-  readonly pool: SourcePool;
-  readonly batch: UdpSendBatch;
-  readonly queue: WriteQueue;
-  readonly tuples: Uint32Array;
-  readonly offsets: Int32Array;
-  readonly lengths: Int32Array;
-  readonly index: number;
-  /** Whether a cluster still asks for it. */
-  isWanted: boolean;
-  droppedTotal: number;
-}
+export { SOURCE_QUEUE_MAX } from "./source_socket_worker.ts";
 
 /** What {@link Sources} needs. */
 export interface SourcesParts {
@@ -112,25 +83,28 @@ export class Sources {
   /**
    * Opens what is asked for and not open yet, and closes what is not asked for any more, once its
    * last flow ended. Throws `RangeError` where a prefix cannot be used, and changes nothing then.
+   *
+   * @param inherited Open sockets, which are this one's on every path: one is taken over where it is
+   *   asked for, and not open yet.
    */
-  want(all: readonly SourceAddresses[]): void {
-    const wanted = new Map<string, SourceAddresses>();
-    for (const one of all) {
-      for (const prefix of [one.ipv4, one.ipv6]) {
-        if (prefix !== undefined) wanted.set(prefix, one);
-      }
+  want(all: readonly SourceAddresses[], inherited: readonly InheritedSource[] = []): void {
+    const left = new Map(inherited.map((one) => [one.fd, one]));
+    try {
+      this.#want(all, left);
+    } finally {
+      for (const fd of left.keys()) closeUdpSocket(fd);
     }
-    if (wanted.size > SOURCE_PREFIXES_MAX) {
-      throw new RangeError(
-        `Cannot use ${wanted.size} source prefixes: want at most ${SOURCE_PREFIXES_MAX}`,
-      );
-    }
+  }
+
+  #want(all: readonly SourceAddresses[], inherited: Map<number, InheritedSource>): void {
+    const wanted = byPrefix(all);
     const opened: SourceSocket[] = [];
     try {
       for (const [prefix, { transparent }] of wanted) {
         const socket = this.#byPrefix.get(prefix);
-        if (socket === undefined) opened.push(this.#open(prefix, transparent === true));
-        else if (socket.isTransparent && transparent !== true) checkIsLocal(socket.parsed);
+        if (socket === undefined) {
+          opened.push(this.#open(prefix, transparent === true, inherited));
+        } else if (socket.isTransparent && transparent !== true) checkIsLocal(socket.parsed);
       }
     } catch (error) {
       for (const socket of opened) this.#close(socket);
@@ -154,6 +128,50 @@ export class Sources {
     this.#sources[slot] = socket;
     this.#peers[slot] = peer;
     return 0;
+  }
+
+  /** Gives a flow the address that it had with a predecessor; false where that cannot be. */
+  openAt(slot: number, { prefix, peer }: SourceWay, host: number): boolean {
+    const socket = this.#byPrefix.get(prefix);
+    if (socket === undefined || !socket.pool.takeHost(slot, host)) return false;
+    this.#sources[slot] = socket;
+    this.#peers[slot] = peer;
+    return true;
+  }
+
+  /** Which address a flow has; `undefined` for none. */
+  placeOf(slot: number): { prefix: string; host: number } | undefined {
+    const socket = this.#sources[slot];
+    return socket && { prefix: socket.prefix, host: socket.pool.hostOf(slot) };
+  }
+
+  /** Reads sockets that were taken over: the flows are here whose replies wait in them. */
+  serve(): void {
+    for (const socket of this.#byPrefix.values()) {
+      if (!socket.isHeld) continue;
+      socket.isHeld = false;
+      const events = socket.queue.length > 0 ? EPOLL.IN | EPOLL.OUT : EPOLL.IN;
+      this.#parts.table.add(socket.opened.fd.number, events, this.#parts.kind, socket.index);
+    }
+  }
+
+  /** The open sockets, for a successor. */
+  list(): InheritedSource[] {
+    return [...this.#byPrefix.values()].map(({ prefix, isTransparent, opened, droppedTotal }) => (
+      { prefix, isTransparent, fd: opened.fd.number, dropped: droppedTotal }
+    ));
+  }
+
+  /** Lets go of all sockets; what still waits for them is not sent. */
+  release(): void {
+    for (const { opened, queue } of this.#byPrefix.values()) {
+      this.#parts.counters[SHELL_COUNTER.queueDiscarded] += queue.clear();
+      opened.fd.release();
+    }
+    this.#byPrefix.clear();
+    this.#sockets.length = 0;
+    this.#sources.length = 0;
+    this.#peers.length = 0;
   }
 
   /** Whether a flow is sent from here. */
@@ -222,6 +240,11 @@ export class Sources {
     this.#noteLosses(socket);
   }
 
+  /** Sends what waits, as far as the sockets have room. */
+  drainAll(): void {
+    for (const socket of this.#byPrefix.values()) if (socket.queue.length > 0) this.#drain(socket);
+  }
+
   /** How many datagrams wait for full sockets. */
   get waiting(): number {
     return this.#sockets.reduce((sum, socket) => sum + (socket?.queue.length ?? 0), 0);
@@ -237,37 +260,26 @@ export class Sources {
     this.#peers.length = 0;
   }
 
-  #open(prefix: string, isTransparent: boolean): SourceSocket {
-    const parsed = parseCidr(prefix);
-    if (parsed === undefined) {
-      throw new RangeError(`Cannot use source addresses of ${JSON.stringify(prefix)}: no prefix`);
-    }
-    if (!isTransparent) checkIsLocal(parsed);
-    const isV6 = parsed.family === 6;
-    const address = encodeSockaddr(inetSocketAddress(isV6 ? "::" : "0.0.0.0", 0));
+  #open(
+    prefix: string,
+    isTransparent: boolean,
+    inherited: Map<number, InheritedSource>,
+  ): SourceSocket {
     const { slab, table, kind, maxFlows } = this.#parts;
-    const opened = openUdpSourceSocket({ address, isTransparent });
     const free = this.#sockets.findIndex((one) => one === undefined);
     const index = free < 0 ? this.#sockets.length : free;
-    const socket: SourceSocket = {
-      prefix,
-      parsed,
-      isTransparent,
-      isV6,
-      opened,
-      pool: new SourcePool(parsed, maxFlows),
-      batch: this.#batches.pop() ?? new UdpSendBatch(slab),
-      queue: new WriteQueue(SOURCE_QUEUE_MAX),
-      tuples: new Uint32Array(UDP_BATCH * TUPLE_WORDS),
-      offsets: new Int32Array(UDP_BATCH),
-      lengths: new Int32Array(UDP_BATCH),
-      index,
-      isWanted: true,
-      droppedTotal: 0,
-    };
+    const batch = this.#batches.pop() ?? new UdpSendBatch(slab);
+    let socket: SourceSocket | undefined;
+    try {
+      socket = openSource({ prefix, isTransparent, maxFlows, batch, index }, inherited);
+      if (!socket.isHeld) table.add(socket.opened.fd.number, EPOLL.IN, kind, index);
+    } catch (error) {
+      socket?.opened.fd.close();
+      this.#batches.push(batch);
+      throw error;
+    }
     this.#sockets[index] = socket;
     this.#byPrefix.set(prefix, socket);
-    table.add(opened.fd.number, EPOLL.IN, kind, index);
     return socket;
   }
 
@@ -278,6 +290,8 @@ export class Sources {
   #close(socket: SourceSocket): void {
     this.#flush(socket);
     this.#parts.counters[SHELL_COUNTER.queueDiscarded] += socket.queue.clear();
+    // A predecessor may have it open still: closing alone does not stop the watch then.
+    this.#parts.table.remove(socket.opened.fd.number);
     socket.opened.fd.close();
     this.#batches.push(socket.batch);
     this.#sockets[socket.index] = undefined;
@@ -374,6 +388,7 @@ export class Sources {
   }
 
   #watch(socket: SourceSocket, events: number): void {
+    if (socket.isHeld) return;
     this.#parts.table.modify(socket.opened.fd.number, events, this.#parts.kind, socket.index);
   }
 }

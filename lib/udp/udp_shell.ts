@@ -9,7 +9,7 @@
  * await plane.setListener({ listener: 0, address: "0.0.0.0", port: 53, route });
  * …
  * await plane.drain(5000);
- * await plane.stop();
+ * await plane.stop();                        // or release(), for a successor's setListener
  * ```
  *
  * Each order goes to all workers; it is done when all have carried it out. Bounds are divided among
@@ -22,16 +22,15 @@
 import { setTimeout as pause } from "node:timers/promises";
 import type { BackendState, PrefixLimit, WhenFull } from "./contract.ts";
 import { boundFlows, type FlowBound, sharedLimit, shareLimit, shareOf } from "./flow_bound.ts";
-import { DIRECTORY_BYTES, RING_BYTES } from "./hand_over.ts";
 import { HEALTH_DEFAULTS, type HealthSettings, type HealthView } from "./health.ts";
 import type { HealthProbe } from "./health_check.ts";
 import { HealthChecker } from "./health_shell.ts";
 import type { HashKey } from "./keyed_hash.ts";
-import { SHELL_COUNTER_BYTES, SHELL_COUNTER_NAMES, shellCounters } from "./shell_counters.ts";
+import type { InheritedSource, ListenerInheritance, ReleasedWorker } from "./inherited.ts";
+import type { Report } from "./reports.ts";
 import type { FlowSnapshot } from "./snapshot.ts";
 import { readSocketLimits } from "./socket_limits_shell.ts";
-import { spawnUdpWorker } from "./udp_worker.ts";
-import { UdpRestoreError, WorkerLink } from "./worker_link_shell.ts";
+import { nothingOf, WorkerGroup } from "./worker_group_shell.ts";
 import type {
   BackendSettings,
   ClosedFlow,
@@ -39,8 +38,6 @@ import type {
   CoreCounters,
   ListenAnswer,
   ListenerSettings,
-  OrderAnswer,
-  UdpOrder,
 } from "./worker_messages.ts";
 
 /** What a plane is made of. */
@@ -71,6 +68,8 @@ export interface BackendHealth {
   readonly settings?: Partial<Omit<HealthSettings, "isProbed">>;
   /** Whether probes carry a PROXY protocol header. */
   readonly expectsProxyHeader?: boolean;
+  /** What a predecessor knew, until the first result: in place of `startsUp`. */
+  readonly isUp?: boolean;
 }
 
 /** Counters of all workers, summed. */
@@ -96,13 +95,14 @@ export class UdpPlane {
   onGone: (error: Error) => void = () => {};
   /** What the operator should know: bounds that were cut. */
   readonly told: readonly string[];
+  /** Of the hashing policies: with it a successor chooses the same backends. */
+  readonly hashKey: HashKey;
   readonly #bound: FlowBound;
   /** What was asked for last; absent: as many as can be. */
   #flowsAsked: number | undefined;
   /** Clusters whose flows have source addresses. */
   readonly #sourced = new Set<number>();
-  readonly #links: WorkerLink[] = [];
-  readonly #counters: SharedArrayBuffer[] = [];
+  readonly #group: WorkerGroup;
   readonly #health: HealthChecker;
   readonly #listeners = new Set<number>();
   readonly #backends = new Set<number>();
@@ -120,52 +120,30 @@ export class UdpPlane {
     this.told = bound.told;
     this.#bound = bound;
     const random = crypto.getRandomValues(new Uint32Array(4));
-    const hashKey = options.hashKey ?? { low: random[0], high: random[1] };
-    const rings = Array.from({ length: workers }, () => new SharedArrayBuffer(RING_BYTES));
-    const directory = new SharedArrayBuffer(DIRECTORY_BYTES);
+    this.hashKey = options.hashKey ?? { low: random[0], high: random[1] };
     this.#health = new HealthChecker(random[2], (backend, isUp, reason) => {
       const state = !isUp ? "down" : this.#draining.has(backend) ? "draining" : "up";
       // Told when it is in force. A worker that is gone is told elsewhere.
-      const isInForce = this.#all({ type: "backend-state", backend, state }).catch(() => {});
+      const isInForce = this.#group.all({ type: "backend-state", backend, state }).catch(() => {});
       void isInForce.then(() => this.onHealth(backend, isUp, reason));
     });
-    for (let worker = 0; worker < workers; worker++) {
-      const counters = new SharedArrayBuffer(SHELL_COUNTER_BYTES);
-      this.#counters.push(counters);
-      this.#links.push(
-        new WorkerLink(spawnUdpWorker(), {
-          worker,
-          workers,
-          maxFlows: Math.max(1, shareOf(bound.maxUnsocketed, workers)),
-          hashKey,
-          tableSeed: (random[3] + worker) >>> 0,
-          counters,
-          orders: new SharedArrayBuffer(8),
-          rings,
-          directory,
-          ...pick(options, "whenFull", "datagramBytesMax", "tellsFlows", "checkInvariants"),
-        }),
-      );
-    }
+    this.#group = new WorkerGroup({
+      bound,
+      workers,
+      hashKey: this.hashKey,
+      tableSeed: random[3],
+      ...pick(options, "whenFull", "datagramBytesMax", "tellsFlows", "checkInvariants"),
+    });
   }
 
   /** Starts the workers. Throws `UdpWorkerGoneError` when they cannot run here. */
   static async start(options: UdpPlaneOptions = {}): Promise<UdpPlane> {
     const plane = new UdpPlane(options);
-    const wakeFds = await Promise.all(plane.#links.map((link) => link.ready));
+    await plane.#group.meet(
+      (error) => plane.onGone(error),
+      (report) => plane.#handleReport(report),
+    );
     if (plane.maxFlows < plane.#bound.maxUnsocketed) await plane.#setTable();
-    for (const link of plane.#links) {
-      link.meet(wakeFds);
-      link.onGone = (error) => plane.onGone(error);
-      link.onReport = ({ closed, untold, traffic }) => {
-        for (const flow of closed) plane.onFlow(flow);
-        if (untold > 0) plane.onUntold(untold);
-        for (const { backend, sent, received, icmp } of traffic) {
-          for (const code of icmp) plane.#health.handleIcmp(backend, code);
-          plane.#health.handleTraffic(backend, sent, received);
-        }
-      };
-    }
     return plane;
   }
 
@@ -177,53 +155,65 @@ export class UdpPlane {
 
   /** How many threads there are. */
   get workers(): number {
-    return this.#links.length;
+    return this.#group.links.length;
   }
 
   /**
    * Opens a listener, or changes one without losing a flow. Throws `UdpOrderError`; a listener that
    * could not be opened everywhere is open nowhere.
+   *
+   * @param inherited What each worker takes over of a predecessor's in place of opening a socket;
+   *   `undefined` for one that opens its own. The plane owns the descriptors, also where it throws.
+   *   Its flows go on where their client's datagrams still come to that worker: so the number of
+   *   workers should be the same. A listener that is open already takes nothing over.
    */
-  async setListener(settings: ListenerSettings): Promise<ListenAnswer> {
+  async setListener(
+    settings: ListenerSettings,
+    inherited: readonly (ListenerInheritance | undefined)[] = [],
+  ): Promise<ListenAnswer> {
     const { listener } = settings;
     const isNew = !this.#listeners.has(listener);
     const shared = { ...settings, ...sharedLimit(settings.limit, this.workers) };
-    const [first, ...others] = this.#links;
-    const { port, bufferShortBytes, takesRuns } = listenOf(
-      await first.order({ type: "listen", settings: shared }),
-    );
-    try {
-      // The kernel may have chosen the port; the others join it.
-      await Promise.all(
-        others.map((link) => link.order({ type: "listen", settings: { ...shared, port } })),
-      );
-    } catch (error) {
-      if (isNew) await this.#all({ type: "unlisten", listener });
-      throw error;
-    }
+    const answer = await this.#group.listen(shared, inherited, isNew);
     this.#listeners.add(listener);
-    return { port, bufferShortBytes, takesRuns };
+    return answer;
   }
 
   /** Closes a listener and ends its flows. */
   async removeListener(listener: number): Promise<void> {
     this.#listeners.delete(listener);
-    await this.#all({ type: "unlisten", listener });
+    await this.#group.all({ type: "unlisten", listener });
   }
 
   /**
    * Sets a cluster. Throws `UdpOrderError`: where a prefix of source addresses is not local to this
    * host, nothing is changed.
+   *
+   * @param inherited For each worker, a predecessor's sockets for source addresses: one that the
+   *   cluster asks for and that is not open yet is taken over, the others are closed. The plane owns
+   *   the descriptors, also where it throws. What waits in them is read after
+   *   {@link UdpPlane.serveInherited}.
    */
-  async setCluster(settings: ClusterSettings): Promise<void> {
+  async setCluster(
+    settings: ClusterSettings,
+    inherited: readonly (readonly InheritedSource[] | undefined)[] = [],
+  ): Promise<void> {
     const limited = { ...settings, ...sharedLimit(settings.limit, this.workers) };
-    await this.#all({ type: "cluster", settings: limited });
+    await this.#group.setCluster(limited, inherited);
     await this.#noteSources(settings.cluster, settings.sourceAddresses !== undefined);
+  }
+
+  /**
+   * All flows of a predecessor are here: replies that wait in its sockets for source addresses find
+   * theirs. Where it is never said, they are read two seconds after the last of these was set.
+   */
+  async serveInherited(): Promise<void> {
+    await this.#group.all({ type: "serve" });
   }
 
   /** Forgets a cluster. */
   async removeCluster(cluster: number): Promise<void> {
-    await this.#all({ type: "remove-cluster", cluster });
+    await this.#group.all({ type: "remove-cluster", cluster });
     await this.#noteSources(cluster, false);
   }
 
@@ -231,7 +221,7 @@ export class UdpPlane {
   async setBackend(settings: BackendSettings, health?: BackendHealth): Promise<void> {
     const { backend, address, port } = settings;
     const limited = { ...settings, ...sharedLimit(settings.limit, this.workers) };
-    await this.#all({ type: "backend", settings: limited });
+    await this.#group.all({ type: "backend", settings: limited });
     this.#backends.add(backend);
     if (health === undefined) return await this.#unwatch(backend);
     this.#health.set(backend, {
@@ -239,11 +229,11 @@ export class UdpPlane {
       port,
       probe: health.probe ?? { by: "none" },
       settings: { ...HEALTH_DEFAULTS, ...health.settings },
-      ...pick(health, "expectsProxyHeader"),
+      ...pick(health, "expectsProxyHeader", "isUp"),
     });
     // One that has to prove itself first gets nothing until it did.
     if (this.#health.view(backend)?.isUp === false) {
-      await this.#all({ type: "backend-state", backend, state: "down" });
+      await this.#group.all({ type: "backend-state", backend, state: "down" });
     }
   }
 
@@ -255,7 +245,7 @@ export class UdpPlane {
     }
     if (state === "draining") this.#draining.add(backend);
     else this.#draining.delete(backend);
-    await this.#all({ type: "backend-state", backend, state });
+    await this.#group.all({ type: "backend-state", backend, state });
   }
 
   /** What is known of a backend's health; `undefined` where nobody looks. */
@@ -266,7 +256,7 @@ export class UdpPlane {
   /** Bounds flows of each source prefix; each worker gets its part. */
   async setPrefixLimit(limit: PrefixLimit | null): Promise<void> {
     const shared = limit === null ? null : { ...limit, ...shareLimit(limit, this.workers) };
-    await this.#all({ type: "prefixes", limit: shared });
+    await this.#group.all({ type: "prefixes", limit: shared });
   }
 
   /** Bounds flows of all workers, up to what the plane was started with. */
@@ -285,7 +275,11 @@ export class UdpPlane {
    * the rest ends.
    */
   async drain(afterMs: number, listener?: number): Promise<void> {
-    await this.#all({ type: "drain", afterMs, ...(listener === undefined ? {} : { listener }) });
+    await this.#group.all({
+      type: "drain",
+      afterMs,
+      ...(listener === undefined ? {} : { listener }),
+    });
     const untilMs = performance.now() + afterMs + 1000;
     while (performance.now() < untilMs && !this.#ending.signal.aborted) {
       const { workers } = await this.counters();
@@ -296,45 +290,23 @@ export class UdpPlane {
 
   /** Ends a drain before its time. */
   async undrain(listener?: number): Promise<void> {
-    await this.#all({ type: "undrain", ...(listener === undefined ? {} : { listener }) });
+    await this.#group.all({ type: "undrain", ...(listener === undefined ? {} : { listener }) });
   }
 
   /** Live flows, for a successor. */
   async snapshot(): Promise<FlowSnapshot[]> {
-    const answers = await this.#all({ type: "snapshot" });
+    const answers = await this.#group.all({ type: "snapshot" });
     return answers.flatMap((answer) => answer.type === "flows" ? answer.flows : []);
-  }
-
-  /**
-   * Takes over flows of a predecessor; how many live here now. Throws {@link UdpRestoreError} with
-   * several workers: which of them a client's datagrams go to is the kernel's secret, and a flow
-   * that is restored at another one is of no use.
-   */
-  async restore(flows: readonly FlowSnapshot[]): Promise<number> {
-    if (this.workers > 1) {
-      throw new UdpRestoreError(
-        `Cannot restore flows with ${this.workers} workers: want one, since the kernel alone ` +
-          "knows which of several has a client's datagrams",
-      );
-    }
-    const answer = await this.#links[0].order({ type: "restore", flows });
-    return answer.type === "restored" ? answer.count : 0;
   }
 
   /** The shell's counters, summed, without asking the workers: they go on. */
   shellCounters(): Readonly<Record<string, number>> {
-    const tables = this.#counters.map(shellCounters);
-    return Object.fromEntries(
-      SHELL_COUNTER_NAMES.map((name, column) => [
-        name,
-        tables.reduce((sum, table) => sum + table[column], 0),
-      ]),
-    );
+    return this.#group.counters();
   }
 
   /** All counters. */
   async counters(): Promise<PlaneCounters> {
-    const answers = await this.#all({
+    const answers = await this.#group.all({
       type: "counters",
       listeners: [...this.#listeners],
       backends: [...this.#backends],
@@ -348,9 +320,28 @@ export class UdpPlane {
     if (this.#ending.signal.aborted) return;
     this.#ending.abort();
     await this.#health.stop();
-    await Promise.all(this.#links.map((link) => link.stop()));
-    // Only now does nobody signal any of them.
-    for (const link of this.#links) link.release();
+    await this.#group.stop();
+  }
+
+  /**
+   * Lets go of all open sockets and of the flows, for a successor, and ends the threads: what each
+   * worker leaves, by its number. Never rejects: a worker that is gone leaves nothing, and the second
+   * time there is nothing. The caller owns the descriptors; no flow that goes over is told as ended.
+   */
+  async release(): Promise<ReleasedWorker[]> {
+    if (this.#ending.signal.aborted) return nothingOf(this.#group);
+    this.#ending.abort();
+    await this.#health.stop();
+    return await this.#group.release();
+  }
+
+  #handleReport({ closed, untold, traffic }: Report): void {
+    for (const flow of closed) this.onFlow(flow);
+    if (untold > 0) this.onUntold(untold);
+    for (const { backend, sent, received, icmp } of traffic) {
+      for (const code of icmp) this.#health.handleIcmp(backend, code);
+      this.#health.handleTraffic(backend, sent, received);
+    }
   }
 
   async #noteSources(cluster: number, hasSources: boolean): Promise<void> {
@@ -362,7 +353,7 @@ export class UdpPlane {
 
   async #setTable(whenFull?: WhenFull): Promise<void> {
     const maxFlows = shareOf(this.maxFlows, this.workers);
-    await this.#all({ type: "table", maxFlows, ...(whenFull ? { whenFull } : {}) });
+    await this.#group.all({ type: "table", maxFlows, ...(whenFull ? { whenFull } : {}) });
   }
 
   /** Nobody looks any more: what was found is void. */
@@ -371,17 +362,8 @@ export class UdpPlane {
     this.#health.remove(backend);
     if (!isDown) return;
     const state = this.#draining.has(backend) ? "draining" : "up";
-    await this.#all({ type: "backend-state", backend, state });
+    await this.#group.all({ type: "backend-state", backend, state });
   }
-
-  #all(order: UdpOrder): Promise<OrderAnswer[]> {
-    return Promise.all(this.#links.map((link) => link.order(order)));
-  }
-}
-
-function listenOf(answer: OrderAnswer): ListenAnswer {
-  if (answer.type === "listening") return answer.listen;
-  throw new TypeError(`Cannot listen: the worker answered ${JSON.stringify(answer.type)}`);
 }
 
 function flowsOf(counters: CoreCounters, listener: number | undefined): number {

@@ -12,6 +12,7 @@
 import { EventFd, signalEventFd, SyscallError } from "#ffi/mod.ts";
 import { UdpEngine } from "./engine_worker.ts";
 import { ConnectionDirectory, HandOver, HandOverRing } from "./hand_over.ts";
+import type { ReleasedWorker } from "./inherited.ts";
 import {
   type CoreCounters,
   type OrderAnswer,
@@ -25,6 +26,7 @@ import {
 /** The longest wait: reports are as old as this at most. */
 const TURN_MS = 100;
 const REPORT_EVERY_MS = 100;
+const SERVE_AFTER_MS = 2000;
 
 /** Starts a worker's thread. */
 export function spawnUdpWorker(): Worker {
@@ -48,7 +50,10 @@ class UdpWorker {
   readonly #orders: Int32Array;
   readonly #ring: HandOverRing;
   #reportAt = 0;
+  /** When inherited sockets are read though nobody said that all flows are there. */
+  #serveAt = Infinity;
   #isStopping = false;
+  #hasEnded = false;
 
   constructor(port: WorkerPort, options: UdpWorkerOptions) {
     this.#port = port;
@@ -65,6 +70,8 @@ class UdpWorker {
     try {
       await this.#loop();
     } catch (error) {
+      // What comes now is not taken: its descriptors stay the owner's.
+      this.#hasEnded = true;
       this.#engine.abandon();
       const reason = error instanceof Error ? error.message : String(error);
       this.#port.postMessage({ kind: "died", reason });
@@ -77,9 +84,10 @@ class UdpWorker {
     while (!this.#isStopping) {
       const isWoken = engine.turn(engine.waitMs(TURN_MS));
       if (engine.now >= this.#reportAt) this.#report();
+      if (engine.now >= this.#serveAt) this.#serve();
       if (!isWoken) continue;
       this.#wake.drain();
-      this.#ring.drain((listener, tuple, payload) => engine.takeOver(listener, tuple, payload));
+      this.#takeRing();
       await this.#takeOrders();
     }
     this.#report();
@@ -89,7 +97,7 @@ class UdpWorker {
   }
 
   handle(order: UdpWorkerOrder): void {
-    if (order.kind === "start") return;
+    if (order.kind === "start" || this.#hasEnded) return;
     Atomics.add(this.#orders, 1, 1);
     if (order.kind === "stop") this.#isStopping = true;
     else if (order.kind === "peers") this.#meet(order.wakeFds);
@@ -137,14 +145,15 @@ class UdpWorker {
     const done: OrderAnswer = { type: "done" };
     switch (order.type) {
       case "listen":
-        return { type: "listening", listen: this.#engine.listen(order.settings) };
+        return { type: "listening", listen: this.#engine.listen(order.settings, order.inherited) };
       case "unlisten":
         this.#engine.unlisten(order.listener);
         return done;
       case "cluster": {
         const { cluster, limit } = order.settings;
         // First what may be refused.
-        this.#engine.sources.want(clusters.sourcesWith(order.settings));
+        this.#engine.sources.want(clusters.sourcesWith(order.settings), order.inherited);
+        if ((order.inherited?.length ?? 0) > 0) this.#serveAt = now + SERVE_AFTER_MS;
         clusters.setCluster(order.settings);
         manager.config({ type: "cluster", cluster, limit: limit ?? {} }, now);
         return done;
@@ -191,11 +200,36 @@ class UdpWorker {
         return done;
       case "snapshot":
         return { type: "flows", flows: manager.snapshot(now) };
-      case "restore":
-        return { type: "restored", count: manager.restore(order.flows, now) };
+      case "serve":
+        this.#serve();
+        return done;
+      case "pause":
+        this.#engine.pause();
+        return done;
+      case "release":
+        return { type: "released", released: this.#release() };
       case "counters":
         return { type: "counters", counters: this.#counters(order.listeners, order.backends) };
     }
+  }
+
+  #serve(): void {
+    this.#serveAt = Infinity;
+    this.#engine.sources.serve();
+  }
+
+  /** The last order: the loop ends after it. */
+  #release(): ReleasedWorker {
+    // The others give nothing more: they are paused.
+    this.#takeRing();
+    const released = this.#engine.release();
+    this.#isStopping = true;
+    this.#report();
+    return released;
+  }
+
+  #takeRing(): void {
+    this.#ring.drain((listener, tuple, payload) => this.#engine.takeOver(listener, tuple, payload));
   }
 
   /** Its number may have been another one's, long ago. */

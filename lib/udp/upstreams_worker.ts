@@ -8,6 +8,7 @@
  * @module
  */
 import {
+  adoptUdpFlowSocket,
   closeUdpSocket,
   EPOLL,
   ERRNO,
@@ -21,7 +22,8 @@ import {
   type UdpSlab,
 } from "#ffi/mod.ts";
 import { SHELL_COUNTER } from "./shell_counters.ts";
-import type { Sources, SourceWay } from "./sources_worker.ts";
+import type { SourceWay } from "./source_socket_worker.ts";
+import type { Sources } from "./sources_worker.ts";
 import { WriteQueue } from "./write_queue.ts";
 
 /** Datagrams that one flow's queue holds. */
@@ -49,6 +51,8 @@ export class Upstreams {
   readonly #onError: OnUpstreamError;
   readonly #sources: Sources;
   readonly #queues = new Map<number, WriteQueue>();
+  /** Slots whose sockets were a predecessor's, who may have them open still. */
+  readonly #adopted = new Set<number>();
   #fds = new Int32Array(1024).fill(NONE);
   #heads = new Int32Array(1024).fill(NONE);
   #tails = new Int32Array(1024).fill(NONE);
@@ -98,6 +102,34 @@ export class Upstreams {
     return 0;
   }
 
+  /**
+   * Takes over a flow's open socket; false where it cannot be: the caller owns it still. What is
+   * queued in it is ready at once, and so is its pending error.
+   */
+  adopt(slot: number, fd: number, options: UpstreamWay): boolean {
+    if (slot >= this.#fds.length) this.#grow(slot);
+    if (adoptUdpFlowSocket(fd, "prefix" in options ? {} : options) < 0) return false;
+    try {
+      this.#table.add(fd, EPOLL.IN, this.#kind, slot);
+    } catch {
+      // It is none that can be watched, or there are too many.
+      return false;
+    }
+    this.#fds[slot] = fd;
+    this.#adopted.add(slot);
+    return true;
+  }
+
+  /** Lets go of all flows' sockets; what still waits for them is not sent. */
+  release(): void {
+    for (const queue of this.#queues.values()) {
+      this.#counters[SHELL_COUNTER.queueDiscarded] += queue.clear();
+    }
+    this.#queues.clear();
+    this.#fds.fill(NONE);
+    this.#adopted.clear();
+  }
+
   /** A flow's socket; -1 for none. */
   fdOf(slot: number): number {
     return slot < this.#fds.length ? this.#fds[slot] : NONE;
@@ -118,7 +150,8 @@ export class Upstreams {
       this.#queues.delete(slot);
     }
     this.#counters[SHELL_COUNTER.repliesKernelDropped] += socketDrops(this.#fds[slot]);
-    // Closing is what removes it from the table.
+    // Closing is what removes it from the table, where nobody else has it open.
+    if (this.#adopted.delete(slot)) this.#table.remove(this.#fds[slot]);
     closeUdpSocket(this.#fds[slot]);
     this.#fds[slot] = NONE;
   }
@@ -178,6 +211,12 @@ export class Upstreams {
     if (waiting.length > 0) return;
     this.#queues.delete(slot);
     this.#table.modify(fd, EPOLL.IN, this.#kind, slot);
+  }
+
+  /** Sends what waits, as far as the sockets have room. */
+  drainAll(): void {
+    for (const slot of [...this.#queues.keys()]) this.drain(slot);
+    this.#sources.drainAll();
   }
 
   /** How many datagrams wait for full sockets. */

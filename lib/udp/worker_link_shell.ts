@@ -4,6 +4,8 @@
  * @module
  */
 import { closeUdpSocket, signalEventFd } from "#ffi/mod.ts";
+import { OpenOrders, type WorkerLike } from "#lib/base/mod.ts";
+import { NOTHING_RELEASED, type ReleasedWorker } from "./inherited.ts";
 import type { Report } from "./reports.ts";
 import type {
   OrderAnswer,
@@ -41,27 +43,12 @@ export class UdpWorkerGoneError extends Error {
   }
 }
 
-/** Flows cannot be restored by several workers. */
-export class UdpRestoreError extends Error {
-  /** For logs. */
-  override name = "UdpRestoreError";
-}
-
-interface OpenOrder {
-  resolve(answer: OrderAnswer): void;
-  reject(error: Error): void;
-}
-
-/** The part of a worker that is used here; tests give their own. */
-export interface UdpWorkerLike {
-  /** Called with each message. */
-  onmessage: ((event: MessageEvent) => void) | null;
-  /** Called when the thread failed. */
-  onerror: ((event: ErrorEvent) => void) | null;
-  /** Sends a message. */
-  postMessage(message: unknown): void;
-  /** Ends the thread. */
-  terminate(): void;
+/** What is known of an order that waits for its answer. */
+interface SentOrder {
+  /** Place among the orders that were sent. */
+  place: number;
+  /** Descriptors that are the worker's once it has taken the order. */
+  readonly fds: readonly number[];
 }
 
 /** See the module. */
@@ -72,22 +59,21 @@ export class WorkerLink {
   onGone: (error: UdpWorkerGoneError) => void = () => {};
   /** Its eventfd, once it runs. */
   readonly ready: Promise<number>;
-  readonly #worker: UdpWorkerLike;
+  readonly #worker: WorkerLike;
   readonly #number: number;
   readonly #sent: Int32Array;
   readonly #ready = Promise.withResolvers<number>();
   readonly #stopped = Promise.withResolvers<void>();
-  readonly #open = new Map<number, OpenOrder>();
+  readonly #orders = new OpenOrders<OrderAnswer, SentOrder>();
   #startTimer: ReturnType<typeof setTimeout> | undefined;
   #wakeFd = -1;
   /** It has closed all that it opened, but its eventfd. */
   #hasEnded = false;
-  #lastId = 0;
   #gone: UdpWorkerGoneError | undefined;
   #isStopping = false;
 
   /** Takes over a thread that was just started. */
-  constructor(worker: UdpWorkerLike, options: UdpWorkerOptions) {
+  constructor(worker: WorkerLike, options: UdpWorkerOptions) {
     this.#worker = worker;
     this.#number = options.worker;
     this.#sent = new Int32Array(options.orders);
@@ -110,17 +96,32 @@ export class WorkerLink {
     this.#send({ kind: "peers", wakeFds });
   }
 
-  /** Has an order carried out. Throws {@link UdpOrderError}, {@link UdpWorkerGoneError}. */
-  order(order: UdpOrder): Promise<OrderAnswer> {
-    if (this.#gone !== undefined) return Promise.reject(this.#gone);
-    if (this.#isStopping) {
-      return Promise.reject(new UdpWorkerGoneError(this.#number, "it was stopped"));
+  /**
+   * Has an order carried out. Throws {@link UdpOrderError}, {@link UdpWorkerGoneError}.
+   *
+   * @param fds Descriptors in the order. The worker owns them once it has taken it; where it never
+   *   does, they are closed here.
+   */
+  order(order: UdpOrder, fds: readonly number[] = []): Promise<OrderAnswer> {
+    const gone = this.#gone ??
+      (this.#isStopping ? new UdpWorkerGoneError(this.#number, "it was stopped") : undefined);
+    if (gone !== undefined) {
+      fds.forEach(closeUdpSocket);
+      return Promise.reject(gone);
     }
-    const id = ++this.#lastId;
-    return new Promise((resolve, reject) => {
-      this.#open.set(id, { resolve, reject });
-      this.#send({ kind: "order", id, order });
-    });
+    return this.#request(order, fds);
+  }
+
+  /**
+   * Has the worker let go of its sockets and end. Never throws: one that is gone leaves nothing.
+   * The caller owns the descriptors.
+   */
+  async release(): Promise<ReleasedWorker> {
+    if (this.#gone !== undefined || this.#isStopping) return NOTHING_RELEASED;
+    const answer = this.#request({ type: "release" }, []).catch(() => undefined);
+    await this.stop();
+    const released = await answer;
+    return released?.type === "released" ? released.released : NOTHING_RELEASED;
   }
 
   /** Ends the thread. Never throws. */
@@ -137,16 +138,25 @@ export class WorkerLink {
   }
 
   /** Closes the eventfd of a thread that ended. To be called when no other one signals it. */
-  release(): void {
+  closeWake(): void {
     if (this.#hasEnded && this.#wakeFd >= 0) closeUdpSocket(this.#wakeFd);
     this.#wakeFd = -1;
   }
 
-  #send(order: UdpWorkerOrder): void {
+  #request(order: UdpOrder, fds: readonly number[]): Promise<OrderAnswer> {
+    const sent: SentOrder = { place: 0, fds };
+    return this.#orders.open(sent, (id) => {
+      sent.place = this.#send({ kind: "order", id, order });
+    });
+  }
+
+  /** The order's place among all that were sent. */
+  #send(order: UdpWorkerOrder): number {
     this.#worker.postMessage(order);
     // Counted before the wake: the worker yields until it has taken so many.
-    Atomics.add(this.#sent, 0, 1);
+    const place = Atomics.add(this.#sent, 0, 1) + 1;
     if (this.#wakeFd >= 0) signalEventFd(this.#wakeFd);
+    return place;
   }
 
   #handleMessage(message: UdpWorkerMessage): void {
@@ -156,9 +166,9 @@ export class WorkerLink {
         this.#wakeFd = message.wakeFd;
         return this.#ready.resolve(message.wakeFd);
       case "done":
-        return this.#takeOpen(message.id)?.resolve(message.answer);
+        return this.#orders.take(message.id)?.resolve(message.answer);
       case "failed":
-        return this.#takeOpen(message.id)?.reject(
+        return this.#orders.take(message.id)?.reject(
           new UdpOrderError(message.code, message.message),
         );
       case "report":
@@ -173,13 +183,8 @@ export class WorkerLink {
     }
   }
 
-  #takeOpen(id: number): OpenOrder | undefined {
-    const order = this.#open.get(id);
-    this.#open.delete(id);
-    return order;
-  }
-
   #handleGone(reason: string): void {
+    if (this.#isStopping) this.#stopped.resolve();
     if (this.#gone !== undefined || this.#isStopping) return;
     clearTimeout(this.#startTimer);
     const gone = new UdpWorkerGoneError(this.#number, reason);
@@ -192,7 +197,10 @@ export class WorkerLink {
   }
 
   #failOpen(error: Error): void {
-    for (const order of this.#open.values()) order.reject(error);
-    this.#open.clear();
+    // The worker counts what it takes, and takes nothing more.
+    const taken = Atomics.load(this.#sent, 1);
+    this.#orders.failAll(error, ({ place, fds }) => {
+      if (place > taken) fds.forEach(closeUdpSocket);
+    });
   }
 }

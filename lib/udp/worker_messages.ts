@@ -18,6 +18,7 @@ import type {
   RouteConfig,
   WhenFull,
 } from "./contract.ts";
+import type { InheritedSource, ListenerInheritance, ReleasedWorker } from "./inherited.ts";
 import type { HashKey } from "./keyed_hash.ts";
 import type { ProxyTlv } from "./proxy_protocol.ts";
 import type { FlowSnapshot } from "./snapshot.ts";
@@ -148,9 +149,19 @@ export interface UdpWorkerOptions {
 
 /** A change. */
 export type UdpOrder =
-  | { readonly type: "listen"; readonly settings: ListenerSettings }
+  | {
+    readonly type: "listen";
+    readonly settings: ListenerSettings;
+    /** The worker owns its descriptors, whatever becomes of the order. */
+    readonly inherited?: ListenerInheritance;
+  }
   | { readonly type: "unlisten"; readonly listener: number }
-  | { readonly type: "cluster"; readonly settings: ClusterSettings }
+  | {
+    readonly type: "cluster";
+    readonly settings: ClusterSettings;
+    /** As those of `listen`. */
+    readonly inherited?: readonly InheritedSource[];
+  }
   | { readonly type: "remove-cluster"; readonly cluster: number }
   | { readonly type: "backend"; readonly settings: BackendSettings }
   | { readonly type: "backend-state"; readonly backend: number; readonly state: BackendState }
@@ -161,7 +172,12 @@ export type UdpOrder =
   | { readonly type: "undrain"; readonly listener?: number }
   | { readonly type: "close-flows"; readonly listener?: number }
   | { readonly type: "snapshot" }
-  | { readonly type: "restore"; readonly flows: readonly FlowSnapshot[] }
+  /** All listeners are there: sockets for source addresses that were inherited are read. */
+  | { readonly type: "serve" }
+  /** Nothing more is taken from clients until `release`, so that no worker hands any over. */
+  | { readonly type: "pause" }
+  /** Sockets and flows are let go of; then the thread ends as when it is told to stop. */
+  | { readonly type: "release" }
   | {
     readonly type: "counters";
     readonly listeners: readonly number[];
@@ -184,6 +200,8 @@ export interface ListenAnswer {
   readonly bufferShortBytes: number;
   /** Whether runs of datagrams may come as one. */
   readonly takesRuns: boolean;
+  /** Flows of a predecessor that go on here. */
+  readonly restored: number;
 }
 
 /** Counters of the core, by name. */
@@ -208,7 +226,7 @@ export type OrderAnswer =
   | { readonly type: "done" }
   | { readonly type: "listening"; readonly listen: ListenAnswer }
   | { readonly type: "flows"; readonly flows: readonly FlowSnapshot[] }
-  | { readonly type: "restored"; readonly count: number }
+  | { readonly type: "released"; readonly released: ReleasedWorker }
   | { readonly type: "counters"; readonly counters: CoreCounters };
 
 /** A closed flow, with the name of its reason. */

@@ -99,10 +99,12 @@ export class UdpBackend implements AsyncDisposable {
 export class UdpClient implements AsyncDisposable {
   readonly #socket: Socket;
   readonly #inbox: Seen[] = [];
+  readonly #loopback: string;
   #waiting: (() => void) | undefined;
 
-  private constructor(socket: Socket) {
+  private constructor(socket: Socket, loopback: string) {
     this.#socket = socket;
+    this.#loopback = loopback;
     socket.on("message", (message, from) => {
       this.#inbox.push({ payload: Uint8Array.from(message), from });
       this.#waiting?.();
@@ -113,7 +115,7 @@ export class UdpClient implements AsyncDisposable {
   static async open(address = "127.0.0.1", port = 0): Promise<UdpClient> {
     const socket = createSocket(familyOf(address));
     await bind(socket, port, address);
-    return new UdpClient(socket);
+    return new UdpClient(socket, address.includes(":") ? "::1" : "127.0.0.1");
   }
 
   /** Its port. */
@@ -121,8 +123,8 @@ export class UdpClient implements AsyncDisposable {
     return this.#socket.address().port;
   }
 
-  /** Sends a datagram. */
-  send(payload: string | Uint8Array, port: number, address = "127.0.0.1"): Promise<void> {
+  /** Sends a datagram; to its family's loopback where no address is given. */
+  send(payload: string | Uint8Array, port: number, address = this.#loopback): Promise<void> {
     return new Promise((resolve, reject) =>
       this.#socket.send(payload, port, address, (error) => error ? reject(error) : resolve())
     );
@@ -144,7 +146,11 @@ export class UdpClient implements AsyncDisposable {
   }
 
   /** Sends and waits for the reply's text. */
-  async ask(payload: string | Uint8Array, port: number, address = "127.0.0.1"): Promise<string> {
+  async ask(
+    payload: string | Uint8Array,
+    port: number,
+    address = this.#loopback,
+  ): Promise<string> {
     await this.send(payload, port, address);
     return (await this.receive()).text;
   }

@@ -17,25 +17,26 @@ import { parseCidr } from "#lib/base/mod.ts";
 import { decodeProxyHeader, encodeProxyHeader } from "#lib/udp/mod.ts";
 import { UdpOrderError } from "#lib/udp/mod_shell.ts";
 import { kernelTest } from "#tests/support/kernel.ts";
+import { bothFamilies, placeText } from "#tests/support/udp_families.ts";
 import { eventually, UdpBackend, UdpClient } from "#tests/support/udp_ends.ts";
 import { openFiles, UdpStage } from "#tests/support/udp_plane.ts";
 
 const V4 = "127.0.0.1";
 
-kernelTest(
+bothFamilies(
   "udp: idle flows end after either timeout, and give their descriptors back",
-  [],
-  async () => {
+  async (address) => {
     await using stage = await UdpStage.start({
+      address,
       route: { frontTimeoutMs: 200, backTimeoutMs: 300, unrepliedTimeoutMs: 100 },
     });
     const before = openFiles();
-    const clients = await Promise.all(Array.from({ length: 8 }, () => UdpClient.open()));
+    const clients = await Promise.all(Array.from({ length: 8 }, () => UdpClient.open(address)));
     for (const client of clients) await client.ask("x", stage.port);
     assertEquals(await stage.flows(), 8);
     for (const client of clients) await client.close();
     stage.backends[0].replies = 0;
-    await using silent = await UdpClient.open();
+    await using silent = await UdpClient.open(address);
     await silent.send("x", stage.port);
     await eventually(() => stage.closed.length === 9);
     assertEquals(stage.closed.filter(({ reason }) => reason === "idle").length, 8);
@@ -49,17 +50,17 @@ kernelTest(
   },
 );
 
-kernelTest(
+bothFamilies(
   "udp: two sockets of one address get their own replies under source affinity",
-  [],
-  async () => {
+  async (address) => {
     await using stage = await UdpStage.start({
+      address,
       backends: 3,
       policy: "rendezvous",
       route: { affinity: { by: "source" } },
     });
-    await using one = await UdpClient.open();
-    await using two = await UdpClient.open();
+    await using one = await UdpClient.open(address);
+    await using two = await UdpClient.open(address);
     await one.send("one", stage.port);
     await two.send("two", stage.port);
     const [first, second] = [(await one.receive()).text, (await two.receive()).text];
@@ -68,12 +69,11 @@ kernelTest(
   },
 );
 
-kernelTest(
+bothFamilies(
   "udp: two pipelined queries are both answered where one reply each is due",
-  [],
-  async () => {
-    await using stage = await UdpStage.start({ route: { responses: 1 } });
-    await using client = await UdpClient.open();
+  async (address) => {
+    await using stage = await UdpStage.start({ address, route: { responses: 1 } });
+    await using client = await UdpClient.open(address);
     await client.send("a", stage.port);
     await client.send("b", stage.port);
     const replies = [(await client.receive()).text, (await client.receive()).text];
@@ -81,13 +81,16 @@ kernelTest(
   },
 );
 
-kernelTest(
+bothFamilies(
   "udp: past the bound new flows are shed and counted, and room comes back",
-  [],
-  async () => {
-    await using stage = await UdpStage.start({ plane: { maxFlows: 2 }, route: { responses: 1 } });
+  async (address) => {
+    await using stage = await UdpStage.start({
+      address,
+      plane: { maxFlows: 2 },
+      route: { responses: 1 },
+    });
     stage.backends[0].replies = 0;
-    const clients = await Promise.all(Array.from({ length: 3 }, () => UdpClient.open()));
+    const clients = await Promise.all(Array.from({ length: 3 }, () => UdpClient.open(address)));
     for (const client of clients) await client.send("x", stage.port);
     await eventually(async () => await stage.counter("dropped.shed") === 1);
     assertEquals(await stage.flows(), 2);
@@ -97,7 +100,7 @@ kernelTest(
     }
     await eventually(async () => await stage.flows() === 0);
     stage.backends[0].replies = 1;
-    await using next = await UdpClient.open();
+    await using next = await UdpClient.open(address);
     assertEquals(await next.ask("x", stage.port), "BK0:x");
     for (const client of clients) await client.close();
   },
@@ -146,20 +149,23 @@ kernelTest(
   },
 );
 
-kernelTest("udp: what a third host sends to a flow's socket is not passed on", [], async () => {
-  await using stage = await UdpStage.start();
-  await using client = await UdpClient.open();
-  await client.ask("x", stage.port);
-  const upstream = stage.backends[0].seen[0].from;
-  await using stranger = await UdpBackend.start("stranger");
-  await stranger.send("forged", upstream.port, upstream.address);
-  assert(await client.isSilent());
-  assertEquals(await client.ask("y", stage.port), "BK0:y");
-});
+bothFamilies(
+  "udp: what a third host sends to a flow's socket is not passed on",
+  async (address) => {
+    await using stage = await UdpStage.start({ address });
+    await using client = await UdpClient.open(address);
+    await client.ask("x", stage.port);
+    const upstream = stage.backends[0].seen[0].from;
+    await using stranger = await UdpBackend.start("stranger", address);
+    await stranger.send("forged", upstream.port, upstream.address);
+    assert(await client.isSilent());
+    assertEquals(await client.ask("y", stage.port), "BK0:y");
+  },
+);
 
-kernelTest("udp: empty datagrams and those of 60 000 bytes go both ways", [], async () => {
-  await using stage = await UdpStage.start();
-  await using client = await UdpClient.open();
+bothFamilies("udp: empty datagrams and those of 60 000 bytes go both ways", async (address) => {
+  await using stage = await UdpStage.start({ address });
+  await using client = await UdpClient.open(address);
   assertEquals(await client.ask("", stage.port), "BK0:");
   const large = crypto.getRandomValues(new Uint8Array(60_000));
   stage.backends[0].answer = (payload) => payload;
@@ -169,31 +175,35 @@ kernelTest("udp: empty datagrams and those of 60 000 bytes go both ways", [], as
   assertEquals((await client.receive()).payload.length, 0);
 });
 
-kernelTest("udp: PROXY headers go with each datagram, or until the first reply", [], async () => {
-  for (const mode of ["every", "until-reply"] as const) {
-    await using stage = await UdpStage.start({
-      route: { proxyProtocol: mode },
-      backend: { tlvs: [{ type: 5, value: new Uint8Array([1, 2]) }] },
-    });
-    const [backend] = stage.backends;
-    backend.replies = 0;
-    await using client = await UdpClient.open();
-    await client.send("1", stage.port);
-    await client.send("2", stage.port);
-    await eventually(() => backend.seen.length === 2);
-    backend.replies = 1;
-    await client.send("3", stage.port);
-    await client.receive();
-    await client.send("4", stage.port);
-    await client.receive();
-    const headers = backend.seen.map(({ payload }) => decodeProxyHeader(payload));
-    const kinds = headers.map(({ kind }) => kind);
-    assertEquals(kinds, ["header", "header", "header", mode === "every" ? "header" : "none"]);
-    const [first] = headers;
-    assert(first.kind === "header");
-    assertEquals(first.tlvs, [{ type: 5, value: new Uint8Array([1, 2]) }]);
-  }
-});
+bothFamilies(
+  "udp: PROXY headers go with each datagram, or until the first reply",
+  async (address) => {
+    for (const mode of ["every", "until-reply"] as const) {
+      await using stage = await UdpStage.start({
+        address,
+        route: { proxyProtocol: mode },
+        backend: { tlvs: [{ type: 5, value: new Uint8Array([1, 2]) }] },
+      });
+      const [backend] = stage.backends;
+      backend.replies = 0;
+      await using client = await UdpClient.open(address);
+      await client.send("1", stage.port);
+      await client.send("2", stage.port);
+      await eventually(() => backend.seen.length === 2);
+      backend.replies = 1;
+      await client.send("3", stage.port);
+      await client.receive();
+      await client.send("4", stage.port);
+      await client.receive();
+      const headers = backend.seen.map(({ payload }) => decodeProxyHeader(payload));
+      const kinds = headers.map(({ kind }) => kind);
+      assertEquals(kinds, ["header", "header", "header", mode === "every" ? "header" : "none"]);
+      const [first] = headers;
+      assert(first.kind === "header");
+      assertEquals(first.tlvs, [{ type: 5, value: new Uint8Array([1, 2]) }]);
+    }
+  },
+);
 
 kernelTest(
   "udp: a trusted proxy's header tells who the client is; others' are payload",
@@ -233,21 +243,21 @@ kernelTest(
   },
 );
 
-kernelTest("udp: TCP and UDP share a port, and an address in use is told", [], async () => {
-  await using stage = await UdpStage.start();
-  using tcp = Deno.listen({ hostname: V4, port: stage.port });
+bothFamilies("udp: TCP and UDP share a port, and an address in use is told", async (address) => {
+  await using stage = await UdpStage.start({ address });
+  using tcp = Deno.listen({ hostname: address, port: stage.port });
   assertEquals((tcp.addr as Deno.NetAddr).port, stage.port);
   const error = await assertRejects(
-    () => stage.plane.setListener({ listener: 5, address: V4, port: stage.port, route: null }),
+    () => stage.plane.setListener({ listener: 5, address, port: stage.port, route: null }),
     UdpOrderError,
-    `bind ${V4}:${stage.port}`,
+    `bind ${placeText(address, stage.port)}`,
   );
   assertEquals((error as UdpOrderError).code, "EADDRINUSE");
 });
 
-kernelTest("udp: a listener's settings change without losing a flow", [], async () => {
-  await using stage = await UdpStage.start({ backends: 2 });
-  await using client = await UdpClient.open();
+bothFamilies("udp: a listener's settings change without losing a flow", async (address) => {
+  await using stage = await UdpStage.start({ address, backends: 2 });
+  await using client = await UdpClient.open(address);
   const mine = (await client.ask("x", stage.port)).split(":")[0];
   for (let change = 0; change < 20; change++) {
     await client.send(`n${change}`, stage.port);
@@ -258,25 +268,24 @@ kernelTest("udp: a listener's settings change without losing a flow", [], async 
   await stage.listen({ route: null });
   // It has nowhere to go for new clients; the live flow goes on.
   assertEquals(await client.ask("last", stage.port), `${mine}:last`);
-  await using other = await UdpClient.open();
+  await using other = await UdpClient.open(address);
   await other.send("x", stage.port);
   await eventually(async () => await stage.counter("dropped.noBackend") === 1);
 });
 
-kernelTest(
+bothFamilies(
   "udp: a drain waits for replies that are on their way, then ends the rest",
-  [],
-  async () => {
-    await using stage = await UdpStage.start({ route: { responses: 1 } });
+  async (address) => {
+    await using stage = await UdpStage.start({ address, route: { responses: 1 } });
     const [backend] = stage.backends;
     backend.replies = 0;
-    await using client = await UdpClient.open();
+    await using client = await UdpClient.open(address);
     await client.send("slow", stage.port);
     await eventually(() => backend.seen.length === 1);
     const drained = stage.plane.drain(5000);
     // Orders are carried out in order: after the next answer it drains.
     await stage.plane.counters();
-    await using late = await UdpClient.open();
+    await using late = await UdpClient.open(address);
     await late.send("new", stage.port);
     await eventually(async () => await stage.counter("dropped.draining") === 1);
     const { from } = backend.seen[0];
@@ -293,55 +302,62 @@ kernelTest(
   },
 );
 
-kernelTest("udp: bursts of one client go as runs, and arrive whole and in order", [], async () => {
-  await using stage = await UdpStage.start();
-  const [backend] = stage.backends;
-  backend.replies = 0;
-  const count = 200;
-  const slab = new UdpSlab(1, 256, UDP_RUN_BYTES);
-  const sender = new UdpRun(slab);
-  const fd = openUdpFlowSocket({
-    backend: encodeSockaddr(inetSocketAddress(V4, stage.port)),
-  });
-  for (let index = 0; index < count; index++) {
-    slab.bytes.set(new TextEncoder().encode(String(index).padStart(200, ".")), slab.payloadAt(0));
-    assertEquals(sender.sendOne(fd, slab.payloadAt(0), 200), 200);
-  }
-  closeUdpSocket(fd);
-  await eventually(() => backend.seen.length === count);
-  const numbers = backend.texts.map((text) => Number(text.replaceAll(".", "")));
-  assertEquals(numbers, Array.from({ length: count }, (_, index) => index));
-  assertEquals(stage.plane.shellCounters().sentToBackend, count);
-});
+bothFamilies(
+  "udp: bursts of one client go as runs, and arrive whole and in order",
+  async (address) => {
+    await using stage = await UdpStage.start({ address });
+    const [backend] = stage.backends;
+    backend.replies = 0;
+    const count = 200;
+    const slab = new UdpSlab(1, 256, UDP_RUN_BYTES);
+    const sender = new UdpRun(slab);
+    const fd = openUdpFlowSocket({
+      backend: encodeSockaddr(inetSocketAddress(address, stage.port)),
+    });
+    for (let index = 0; index < count; index++) {
+      slab.bytes.set(new TextEncoder().encode(String(index).padStart(200, ".")), slab.payloadAt(0));
+      assertEquals(sender.sendOne(fd, slab.payloadAt(0), 200), 200);
+    }
+    closeUdpSocket(fd);
+    await eventually(() => backend.seen.length === count);
+    const numbers = backend.texts.map((text) => Number(text.replaceAll(".", "")));
+    assertEquals(numbers, Array.from({ length: count }, (_, index) => index));
+    assertEquals(stage.plane.shellCounters().sentToBackend, count);
+  },
+);
 
-kernelTest("udp: what came in was sent or dropped for a reason that is counted", [], async () => {
-  await using stage = await UdpStage.start({
-    listener: { maxDatagramBytes: 100 },
-    route: { forwardEmpty: false },
-  });
-  await using client = await UdpClient.open();
-  for (let index = 0; index < 10; index++) await client.ask("x", stage.port);
-  for (let index = 0; index < 3; index++) await client.send(new Uint8Array(101), stage.port);
-  await using empty = await UdpClient.open();
-  for (let index = 0; index < 4; index++) await empty.send("", stage.port);
-  await eventually(async () => await stage.counter("clientDatagrams") === 17);
-  assertEquals(await stage.counter("datagramsIn"), 10);
-  assertEquals(await stage.counter("dropped.truncated"), 3);
-  assertEquals(await stage.counter("dropped.invalid"), 4);
-  assertEquals(await stage.counter("datagramsOut"), 10);
-  const { sentToBackend, sentToClient, sendError, queueFull } = stage.plane.shellCounters();
-  assertEquals([sentToBackend, sentToClient, sendError, queueFull], [10, 10, 0, 0]);
-});
+bothFamilies(
+  "udp: what came in was sent or dropped for a reason that is counted",
+  async (address) => {
+    await using stage = await UdpStage.start({
+      address,
+      listener: { maxDatagramBytes: 100 },
+      route: { forwardEmpty: false },
+    });
+    await using client = await UdpClient.open(address);
+    for (let index = 0; index < 10; index++) await client.ask("x", stage.port);
+    for (let index = 0; index < 3; index++) await client.send(new Uint8Array(101), stage.port);
+    await using empty = await UdpClient.open(address);
+    for (let index = 0; index < 4; index++) await empty.send("", stage.port);
+    await eventually(async () => await stage.counter("clientDatagrams") === 17);
+    assertEquals(await stage.counter("datagramsIn"), 10);
+    assertEquals(await stage.counter("dropped.truncated"), 3);
+    assertEquals(await stage.counter("dropped.invalid"), 4);
+    assertEquals(await stage.counter("datagramsOut"), 10);
+    const { sentToBackend, sentToClient, sendError, queueFull } = stage.plane.shellCounters();
+    assertEquals([sentToBackend, sentToClient, sendError, queueFull], [10, 10, 0, 0]);
+  },
+);
 
-kernelTest("udp: a closed flow's record tells what it was", [], async () => {
-  await using stage = await UdpStage.start({ route: { responses: 1 } });
-  await using client = await UdpClient.open();
+bothFamilies("udp: a closed flow's record tells what it was", async (address) => {
+  await using stage = await UdpStage.start({ address, route: { responses: 1 } });
+  await using client = await UdpClient.open(address);
   await client.ask("12345", stage.port);
   await eventually(() => stage.closed.length === 1);
   const [{ client: from, local, backend, datagramsIn, bytesIn, datagramsOut, bytesOut, ...rest }] =
     stage.closed;
-  assertEquals([from, local], [{ address: V4, port: client.port }, {
-    address: V4,
+  assertEquals([from, local], [{ address, port: client.port }, {
+    address,
     port: stage.port,
   }]);
   assertEquals([backend, datagramsIn, bytesIn, datagramsOut, bytesOut], [0, 1, 5, 1, 9]);
@@ -349,11 +365,11 @@ kernelTest("udp: a closed flow's record tells what it was", [], async () => {
   assertEquals(rest.reason, "responsesReached");
 });
 
-kernelTest(
+bothFamilies(
   "udp: a run that comes as one is split, and each part has its PROXY header",
-  [],
-  async () => {
+  async (address) => {
     await using stage = await UdpStage.start({
+      address,
       listener: { takesRuns: true },
       route: { proxyProtocol: "every" },
     });
@@ -361,7 +377,9 @@ kernelTest(
     backend.replies = 0;
     const slab = new UdpSlab(8, 64, UDP_RUN_BYTES);
     const run = new UdpRun(slab);
-    const fd = openUdpFlowSocket({ backend: encodeSockaddr(inetSocketAddress(V4, stage.port)) });
+    const fd = openUdpFlowSocket({
+      backend: encodeSockaddr(inetSocketAddress(address, stage.port)),
+    });
     for (let slot = 0; slot < 8; slot++) {
       slab.bytes.fill(0x30 + slot, slab.payloadAt(slot), slab.payloadAt(slot) + 16);
       assert(run.add(slab.payloadAt(slot), 16));

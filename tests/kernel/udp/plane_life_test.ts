@@ -1,30 +1,11 @@
 /**
  * The UDP plane over its life: drains against probes, a thread that dies, flows that go round own
- * addresses, sockets that are full, a real DNS server.
+ * addresses, a real DNS server.
  *
  * @module
  */
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import {
-  addAddress,
-  closeUdpSocket,
-  createNetns,
-  createVeth,
-  encodeSockaddr,
-  inetSocketAddress,
-  linkIndex,
-  NetlinkConn,
-  openUdpFlowSocket,
-  openUdpListener,
-  setLinkUp,
-  UDP_BATCH,
-  UDP_RECEIVE_BYTES,
-  UDP_RUN_BYTES,
-  UdpReceiveBatch,
-  UdpRun,
-  UdpSlab,
-  withNetns,
-} from "#ffi/mod.ts";
+import { closeUdpSocket } from "#ffi/mod.ts";
 import { parseCidr } from "#lib/base/mod.ts";
 import {
   decodeProxyHeader,
@@ -32,17 +13,12 @@ import {
   HEALTH_DEFAULTS,
   ROUTE_DEFAULTS,
 } from "#lib/udp/mod.ts";
-import {
-  HealthChecker,
-  UdpPlane,
-  UdpRestoreError,
-  UdpWorkerGoneError,
-} from "#lib/udp/mod_shell.ts";
+import { HealthChecker, UdpPlane, UdpWorkerGoneError } from "#lib/udp/mod_shell.ts";
 import { kernelTest } from "#tests/support/kernel.ts";
+import { bothFamilies } from "#tests/support/udp_families.ts";
 import { eventually, UdpBackend, UdpClient } from "#tests/support/udp_ends.ts";
 import { UdpStage } from "#tests/support/udp_plane.ts";
-import { SOURCE_QUEUE_MAX } from "#lib/udp/sources_worker.ts";
-import { FLOW_QUEUE_MAX } from "#lib/udp/upstreams_worker.ts";
+import { epollFds, isWorkers } from "./loops.ts";
 
 const FAST = { intervalMs: 50, timeoutMs: 200, rise: 1, fall: 1, jitter: 0 };
 
@@ -99,30 +75,6 @@ kernelTest("udp: flows go round a backend's sources, and each keeps its own", []
   for (const client of clients) await client.close();
 });
 
-kernelTest("udp: several workers refuse a predecessor's flows", [], async () => {
-  await using stage = await UdpStage.start({ plane: { workers: 2 } });
-  await using client = await UdpClient.open();
-  await client.ask("x", stage.port);
-  const flows = await stage.plane.snapshot();
-  await assertRejects(
-    () => stage.plane.restore(flows),
-    UdpRestoreError,
-    "Cannot restore flows with 2 workers",
-  );
-});
-
-/** Descriptors of this process, by number, that are epoll instances. */
-function epollFds(): number[] {
-  return Array.from(Deno.readDirSync("/proc/self/fd"), ({ name }) => Number(name)).filter((fd) => {
-    try {
-      return Deno.readLinkSync(`/proc/self/fd/${fd}`) === "anon_inode:[eventpoll]";
-    } catch {
-      // It was the one that the folder was read by.
-      return false;
-    }
-  });
-}
-
 kernelTest(
   "udp: a worker's death is told, its sockets are closed, and another plane takes over",
   [],
@@ -165,27 +117,10 @@ kernelTest(
   },
 );
 
-/** Whether an epoll instance watches a UDP socket with a local port. */
-function isWorkers(epoll: number, port: number): boolean {
-  const inodes = Deno.readTextFileSync("/proc/self/net/udp").split("\n")
-    .filter((line) => line.includes(`:${port.toString(16).toUpperCase().padStart(4, "0")} `))
-    .map((line) => line.trim().split(/\s+/)[9]);
-  const info = Deno.readTextFileSync(`/proc/self/fdinfo/${epoll}`);
-  return Array.from(info.matchAll(/^tfd:\s+(\d+)/gm), ([, fd]) => fd).some((fd) => {
-    try {
-      const link = Deno.readLinkSync(`/proc/self/fd/${fd}`);
-      return inodes.some((inode) => link === `socket:[${inode}]`);
-    } catch {
-      // Closed since.
-      return false;
-    }
-  });
-}
-
 /** A server that knows one zone, and asks nobody. */
-function unboundConfig(base: string, port: number): string {
+function unboundConfig(base: string, address: string, port: number): string {
   return `server:
-  interface: 127.0.0.1
+  interface: ${address}
   port: ${port}
   directory: "${base}"
   pidfile: "${base}/unbound.pid"
@@ -203,15 +138,14 @@ remote-control:
 `;
 }
 
-kernelTest(
+bothFamilies(
   "udp: the DNS probe believes a real DNS server, and sees it die",
-  ["root", "command:unbound"],
-  async () => {
-    await using place = await UdpBackend.start("place");
+  async (address) => {
+    await using place = await UdpBackend.start("place", address);
     const { port } = place;
     await place.close();
     const base = Deno.makeTempDirSync({ prefix: "celld-dns-" });
-    Deno.writeTextFileSync(`${base}/unbound.conf`, unboundConfig(base, port));
+    Deno.writeTextFileSync(`${base}/unbound.conf`, unboundConfig(base, address, port));
     const server = new Deno.Command("unbound", {
       args: ["-d", "-c", `${base}/unbound.conf`],
       stdin: "null",
@@ -222,7 +156,7 @@ kernelTest(
     const checker = new HealthChecker(1, (backend, isUp) => seen.push(`${backend} ${isUp}`));
     try {
       const settings = { ...HEALTH_DEFAULTS, ...FAST, timeoutMs: 2000, startsUp: false };
-      const where = { address: "127.0.0.1", port, settings };
+      const where = { address, port, settings };
       checker.set(0, { ...where, probe: { by: "dns", name: "probe.test", type: "A" } });
       await eventually(() => checker.view(0)?.isUp === true);
       // It answers, and not what is wanted.
@@ -239,6 +173,7 @@ kernelTest(
     await checker.stop();
     assertEquals(seen.filter((text) => text.startsWith("0 ")), ["0 true", "0 false"]);
   },
+  ["root", "command:unbound"],
 );
 
 kernelTest(
@@ -272,106 +207,5 @@ kernelTest(
     await unknown.send("who?", stage.port, "::1");
     await eventually(() => stage.plane.shellCounters().proxyRefused === 1);
     assertEquals(await stage.flows(), 2);
-  },
-);
-
-/** Sends numbered datagrams of one client. */
-function sendNumbers(count: number, port: number): void {
-  const slab = new UdpSlab(1, 1024, UDP_RUN_BYTES);
-  const run = new UdpRun(slab);
-  const view = new DataView(slab.bytes.buffer);
-  const fd = openUdpFlowSocket({ backend: encodeSockaddr(inetSocketAddress("127.0.0.1", port)) });
-  for (let index = 0; index < count; index++) {
-    view.setUint32(slab.payloadAt(0), index);
-    assertEquals(run.sendOne(fd, slab.payloadAt(0), 1000), 1000);
-  }
-  closeUdpSocket(fd);
-}
-
-/** Takes the numbers that came to a socket. */
-function takeNumbers(fd: number, batch: UdpReceiveBatch, slab: UdpSlab): number[] {
-  const numbers: number[] = [];
-  const view = new DataView(slab.bytes.buffer);
-  for (let count = batch.receive(fd); count > 0; count = batch.receive(fd)) {
-    for (let at = 0; at < count; at++) numbers.push(view.getUint32(batch.payloadAt(at)));
-  }
-  return numbers;
-}
-
-kernelTest(
-  "udp: what a full socket does not take waits in order up to a bound, and is sent later",
-  ["root", "path:/proc/sys/net/ipv4/neigh"],
-  async () => {
-    for (const isSourced of [false, true]) {
-      using near = createNetns();
-      using far = createNetns();
-      withNetns(near, () => {
-        using route = NetlinkConn.open("route");
-        setLinkUp(route, 1);
-        const peer = { peerName: "far0", peerNetns: far, peerMac: "02:77:00:00:00:02" };
-        createVeth(route, { name: "near0", ...peer });
-        const index = linkIndex(route, "near0");
-        setLinkUp(route, index);
-        addAddress(route, { index, address: "10.77.0.1", prefixLength: 24 });
-        // What waits for a neighbour that does not answer is kept by the kernel, and charged to its
-        // socket: more than a socket may have under way, and for long.
-        const settings = "/proc/sys/net/ipv4/neigh/near0";
-        Deno.writeTextFileSync(`${settings}/unres_qlen_bytes`, `${64 << 20}`);
-        Deno.writeTextFileSync(`${settings}/mcast_solicit`, "100");
-      });
-      const linkOfFar = () => {
-        using route = NetlinkConn.open("route");
-        const index = linkIndex(route, "far0");
-        setLinkUp(route, index);
-        return index;
-      };
-      const index = withNetns(far, linkOfFar);
-      const place = (address: string, port: number) =>
-        encodeSockaddr(inetSocketAddress(address, port));
-      const opened = withNetns(far, () => openUdpListener({ address: place("0.0.0.0", 7000) }));
-      using server = opened.fd;
-      const { started } = withNetns(near, () => ({ started: UdpPlane.start() }));
-      const plane = await started;
-      await using _stop = { [Symbol.asyncDispose]: () => plane.stop() };
-      await plane.setBackend({ backend: 0, address: "10.77.0.2", port: 7000 });
-      const sources = { sourceAddresses: { ipv4: "10.77.0.1/32" } };
-      const members = [{ backend: 0 }];
-      await plane.setCluster({
-        cluster: 0,
-        policy: "random",
-        members,
-        ...(isSourced ? sources : {}),
-      });
-      const route = { ...ROUTE_DEFAULTS, cluster: 0 };
-      const listener = { listener: 0, address: "127.0.0.1", port: 0, route };
-      const { port } = await plane.setListener(listener);
-      const count = 2000;
-      withNetns(near, () => sendNumbers(count, port));
-      const kept = isSourced ? SOURCE_QUEUE_MAX : FLOW_QUEUE_MAX;
-      const settled = () => {
-        const { sentToBackend, queued, queueFull, sendError } = plane.shellCounters();
-        return sentToBackend + queued + queueFull + sendError;
-      };
-      await eventually(() => settled() === count);
-      const full = plane.shellCounters();
-      assertEquals([full.queued, full.sendError], [kept, 0]);
-      assert(full.sentToBackend > 0 && full.queueFull > 0, JSON.stringify(full));
-      assertEquals((await plane.counters()).workers[0].waiting, kept);
-      // The neighbour answers: what the kernel has goes, then what waited.
-      withNetns(far, () => {
-        using netlink = NetlinkConn.open("route");
-        addAddress(netlink, { index, address: "10.77.0.2", prefixLength: 24 });
-      });
-      const slab = new UdpSlab(UDP_BATCH, 2048, UDP_RECEIVE_BYTES + 4096);
-      const batch = new UdpReceiveBatch(slab, 0);
-      const numbers: number[] = [];
-      await eventually(() => {
-        numbers.push(...takeNumbers(server.number, batch, slab));
-        return numbers.length === full.sentToBackend + kept;
-      });
-      assertEquals(numbers, Array.from({ length: full.sentToBackend + kept }, (_, at) => at));
-      await eventually(() => plane.shellCounters().sentToBackend === numbers.length);
-      assertEquals((await plane.counters()).workers[0].waiting, 0);
-    }
   },
 );

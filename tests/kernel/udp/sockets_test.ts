@@ -3,14 +3,22 @@
  *
  * @module
  */
-import { assert, assertEquals } from "@std/assert";
+import { assert, assertEquals, assertThrows } from "@std/assert";
 import {
+  adoptUdpFlowSocket,
+  adoptUdpListener,
+  adoptUdpSourceSocket,
   closeUdpSocket,
+  createPipe,
+  duplicateFd,
   encodeSockaddr,
   EPOLL,
   epollEventLayout,
   ERRNO,
+  getOption,
   inetSocketAddress,
+  MTU_DISCOVERY,
+  NetlinkConn,
   openUdpFlowSocket,
   openUdpListener,
   openUdpSourceSocket,
@@ -18,9 +26,12 @@ import {
   ReadyTable,
   receiveUdp,
   socketDrops,
+  SyscallError,
   takeSocketError,
   UDP_BATCH,
   UDP_ERROR_QUEUE_BYTES,
+  UDP_LEVEL,
+  UDP_OPTION,
   UDP_RECEIVE_BYTES,
   UDP_RUN_BYTES,
   UDP_SEND_BYTES,
@@ -310,4 +321,47 @@ kernelTest("udp sockets: a batch sends again what an earlier datagram's error st
 Deno.test("udp sockets: an epoll event is packed on x86-64 and padded elsewhere", () => {
   assertEquals(epollEventLayout("x86_64"), { words: 3, dataWord: 1 });
   assertEquals(epollEventLayout("aarch64"), { words: 4, dataWord: 2 });
+});
+
+kernelTest("udp socket: an open listener is taken over with what is queued in it", [], () => {
+  for (const address of FAMILIES) {
+    const first = listener(address, { size: 1 << 16 });
+    const port = portOf(first);
+    const flow = flowTo(address, port);
+    const slab = new UdpSlab(UDP_BATCH + 1, 64, UDP_RECEIVE_BYTES + UDP_RUN_BYTES);
+    const run = new UdpRun(slab);
+    for (let at = 0; at < 5; at++) assertEquals(run.sendOne(flow, slab.payloadAt(UDP_BATCH), 1), 1);
+    const number = first.fd.release();
+    const adopted = adoptUdpListener(number, {
+      sharesPort: true,
+      receiveBufferBytes: 1 << 18,
+      mtuDiscovery: "probe",
+    });
+    assertEquals([portOf(adopted), adopted.fd.number], [port, number]);
+    assertEquals(adopted.receiveBuffer.grantedBytes, 1 << 18);
+    assertEquals(getOption(number, UDP_LEVEL.ip, UDP_OPTION.IP_MTU_DISCOVER), MTU_DISCOVERY.probe);
+    assertEquals(new UdpReceiveBatch(slab, 0).receive(number), 5);
+    // It was alone at its port; now others may join.
+    const joined = openUdpListener({
+      address: encodeSockaddr(inetSocketAddress(address, port)),
+      sharesPort: true,
+    });
+    joined.fd.close();
+    adopted.fd.close();
+    assertEquals(adoptUdpFlowSocket(flow, { mtuDiscovery: "do" }), 0);
+    assertEquals(getOption(flow, UDP_LEVEL.ip, UDP_OPTION.IP_MTU_DISCOVER), MTU_DISCOVERY.do);
+    closeUdpSocket(flow);
+    assertEquals(adoptUdpFlowSocket(flow), -ERRNO.EBADF);
+  }
+});
+
+kernelTest("udp socket: what is no bound UDP socket is closed, and not taken over", [], () => {
+  const { read, write } = createPipe();
+  assertThrows(() => adoptUdpListener(read, {}), SyscallError, "ENOTSOCK");
+  assertThrows(() => adoptUdpSourceSocket(write.release()), SyscallError, "ENOTSOCK");
+  assertEquals(read.isClosed, true);
+  using netlink = NetlinkConn.open("route");
+  const copy = duplicateFd(netlink.fd);
+  assertThrows(() => adoptUdpListener(copy, {}), TypeError, "it is no bound UDP socket");
+  assertEquals(copy.isClosed, true);
 });

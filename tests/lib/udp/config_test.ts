@@ -29,7 +29,7 @@ Deno.test("udp config: a listener needs a name and where it listens, the rest ha
     listen: { address: "::1", port: 0 },
     cluster: null,
     route: ROUTE_DEFAULTS,
-    maxDatagramBytes: 65_507,
+    maxDatagramBytes: 65_527,
     access: { allow: [], deny: [] },
     onChange: "keep",
     proxyFrom: [],

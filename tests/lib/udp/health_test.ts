@@ -307,3 +307,30 @@ Deno.test("health check: no answer makes the judge throw", () => {
     { numRuns: campaign(500, 50_000) },
   );
 });
+
+Deno.test("health: what the server before knew holds until the first results", () => {
+  const machine = new HealthMachine(1);
+  machine.add(1, SETTINGS, 0, false);
+  machine.add(2, { ...SETTINGS, startsUp: false }, 0, true);
+  machine.add(3, { ...SETTINGS, startsUp: false }, 0);
+  const reason = "as the server before knew it";
+  assertEquals([1, 2, 3].map((backend) => machine.view(backend)), [
+    { isUp: false, streak: 0, reason, sinceMs: 0 },
+    { isUp: true, streak: 0, reason, sinceMs: 0 },
+    { isUp: false, streak: 0, reason: "not asked yet", sinceMs: 0 },
+  ]);
+  // It says nothing of one that is judged here already.
+  machine.update(1, SETTINGS, 0, true);
+  assertEquals(machine.view(1)?.isUp, false);
+  assertEquals(changesOf(run(machine, 5000, () => undefined)), [[5000, true], [5000, true]]);
+});
+
+Deno.test("health: a backend that was down and that nobody asks comes back", () => {
+  const machine = new HealthMachine(1);
+  const unasked = { ...SETTINGS, isProbed: false };
+  machine.add(1, { ...unasked, passive: PASSIVE }, 100, false);
+  machine.add(2, unasked, 100, false);
+  // Nobody judges the second: then it is what it starts as.
+  assertEquals([machine.view(1)?.isUp, machine.view(2)?.isUp], [false, true]);
+  assertEquals(changesOf(run(machine, 60_000, () => undefined)), [[10_100, true]]);
+});

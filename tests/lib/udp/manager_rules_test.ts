@@ -506,6 +506,39 @@ Deno.test("a successor takes flows over: replies, caps and deadlines go on", () 
   assertEquals(successor.manager.restore(flows, 60_000), 1);
 });
 
+Deno.test("a successor takes a flow over beside the one that has its key now", () => {
+  const route = { requests: 2, responses: 1 };
+  const old = new Stage({ route });
+  old.establish(1);
+  old.client(1, 1000, "q2");
+  // The key is free: the next one is another flow's.
+  old.establish(1);
+  const flows = JSON.parse(JSON.stringify(old.manager.snapshot(0)));
+  assertEquals(flows.length, 2);
+  for (const order of [flows, flows.toReversed()]) {
+    const successor = new Stage({ route });
+    assertEquals(successor.manager.restore(order, 0), 2);
+    const ids = successor.manager.live.list();
+    for (const flow of ids) successor.backend(flow, "r");
+    assertEquals(said(successor.take(), "toClient"), ["r", "r"]);
+  }
+});
+
+Deno.test("a flow that was to leave a backend that is gone leaves it with a successor", () => {
+  const old = new Stage();
+  old.establish(1);
+  old.manager.onBackendState(BACKEND, "down", 0);
+  const ids: FlowId[] = [];
+  const flows = old.manager.snapshot(0, (flow) => ids.push(flow));
+  assertEquals(ids, old.manager.live.list());
+  const successor = new Stage();
+  successor.manager.onBackendState(BACKEND, "down", 0);
+  assertEquals(successor.manager.restore(flows, 0), 1);
+  successor.take();
+  successor.client(1, 1000, "next");
+  assertEquals(successor.take().filter(({ say }) => say === "select").length, 1);
+});
+
 Deno.test("a QUIC client that changes its address meets the backend that chose its connection id", () => {
   const affinity = { by: "quic", connectionIdBytes: 4, serverIdBytes: 0 } as const;
   const stage = new Stage({ route: { affinity } });

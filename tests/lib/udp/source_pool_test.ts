@@ -89,3 +89,60 @@ Deno.test("source pool: two flows never have one address, and each is found by i
     { numRuns: campaign(200, 5000) },
   );
 });
+
+Deno.test("source pool: a flow gets the address that it had before, unless another has it", () => {
+  const pool = poolOf("10.0.0.0/24", 4);
+  assertEquals(pool.capacity, 8);
+  assertEquals([pool.takeHost(1, 5), pool.hostOf(1), addressOf(pool, 1)], [true, 5, "10.0.0.6"]);
+  assertEquals([pool.takeHost(1, 5), pool.takeHost(1, 4), pool.takeHost(2, 5)], [
+    true,
+    false,
+    false,
+  ]);
+  for (const host of [-1, 8, 1.5, NaN, Infinity]) assertEquals(pool.takeHost(2, host), false);
+  assertEquals([pool.used, pool.hostOf(2), pool.hostOf(1 << 20)], [1, -1, -1]);
+  // What the predecessor may have used rests: the others come first, then the oldest of these.
+  const given = [2, 3, 4, 5].map((slot) => pool.take(slot) && pool.hostOf(slot));
+  assertEquals(given, [6, 7, 0, 1]);
+  pool.give(1);
+  assertEquals([pool.takeHost(6, 5), pool.takeHost(7, 2)], [true, true]);
+  assertEquals([pool.take(8), pool.hostOf(8), pool.take(9), pool.hostOf(9)], [true, 3, true, 4]);
+  assertEquals([pool.used, pool.take(10)], [8, false]);
+});
+
+Deno.test("source pool: never two flows have one address, in whatever way they got it", () => {
+  const action = fc.record({
+    kind: fc.constantFrom("take", "takeHost", "give"),
+    slot: fc.nat(11),
+    host: fc.integer({ min: -1, max: 9 }),
+  });
+  fc.assert(
+    fc.property(fc.array(action, { maxLength: 120 }), (actions) => {
+      const pool = poolOf("10.0.0.0/24", 4);
+      const model = new Map<number, number>();
+      for (const { kind, slot, host } of actions) {
+        const own = model.get(slot);
+        if (kind === "give") {
+          pool.give(slot);
+          model.delete(slot);
+        } else if (kind === "take") {
+          // Refused only where really none is free.
+          assertEquals(pool.take(slot), own !== undefined || model.size < pool.capacity);
+          if (pool.hostOf(slot) >= 0) model.set(slot, own ?? pool.hostOf(slot));
+        } else {
+          const isFree = ![...model.values()].includes(host) && host >= 0 && host < pool.capacity;
+          const isTaken = own === undefined ? isFree : own === host;
+          assertEquals(pool.takeHost(slot, host), isTaken);
+          if (isTaken) model.set(slot, host);
+        }
+        const hosts = [...model.values()];
+        assertEquals(new Set(hosts).size, hosts.length);
+        assertEquals(pool.used, hosts.length);
+        for (const [flow, at] of model) {
+          assertEquals([pool.hostOf(flow), slotOf(pool, addressOf(pool, flow))], [at, flow]);
+        }
+      }
+    }),
+    { numRuns: campaign(500, 20_000) },
+  );
+});

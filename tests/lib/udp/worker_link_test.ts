@@ -4,17 +4,14 @@
  * @module
  */
 import { assertEquals, assertRejects } from "@std/assert";
+import type { WorkerLike } from "#lib/base/mod.ts";
+import { createPipe, readFd } from "#ffi/mod.ts";
 import { SHELL_COUNTER_BYTES } from "#lib/udp/shell_counters.ts";
-import {
-  UdpOrderError,
-  UdpWorkerGoneError,
-  type UdpWorkerLike,
-  WorkerLink,
-} from "#lib/udp/worker_link_shell.ts";
+import { UdpOrderError, UdpWorkerGoneError, WorkerLink } from "#lib/udp/worker_link_shell.ts";
 import type { UdpWorkerMessage, UdpWorkerOrder } from "#lib/udp/worker_messages.ts";
 
 /** A thread that does what the test says. */
-class FakeWorker implements UdpWorkerLike {
+class FakeWorker implements WorkerLike {
   onmessage: ((event: MessageEvent) => void) | null = null;
   onerror: ((event: ErrorEvent) => void) | null = null;
   readonly orders: UdpWorkerOrder[] = [];
@@ -103,4 +100,51 @@ Deno.test("udp link: stopping waits for the thread's word and fails what is open
   await stopped;
   await failed;
   assertEquals(worker.isTerminated, true);
+});
+
+Deno.test("udp link: a worker's last word is what it leaves, and nothing is asked of it after", async () => {
+  const { worker, link: one } = link();
+  worker.say({ kind: "ready", wakeFd: -1 });
+  const releasing = one.release();
+  await assertRejects(() => one.order({ type: "undrain" }), UdpWorkerGoneError, "it was stopped");
+  const orders = worker.orders.map((order) =>
+    order.kind === "order" ? order.order.type : order.kind
+  );
+  assertEquals(orders, ["start", "release", "stop"]);
+  const released = { listeners: [], sources: [], flows: [], discarded: 7 };
+  worker.say({ kind: "done", id: 1, answer: { type: "released", released } });
+  worker.say({ kind: "stopped" });
+  assertEquals(await releasing, released);
+  assertEquals((await one.release()).discarded, 0);
+});
+
+Deno.test("udp link: a thread that dies while it lets go leaves nothing", async () => {
+  for (const how of ["dies", "fails", "says"] as const) {
+    const { worker, link: one } = link();
+    worker.say({ kind: "ready", wakeFd: -1 });
+    const releasing = one.release();
+    if (how === "dies") worker.die("out of memory");
+    else if (how === "says") worker.say({ kind: "died", reason: "EBADF" });
+    else {
+      worker.say({ kind: "failed", id: 1, code: "Error", message: "no" });
+      worker.say({ kind: "stopped" });
+    }
+    assertEquals(await releasing, { listeners: [], sources: [], flows: [], discarded: 0 }, how);
+  }
+});
+
+Deno.test("udp link: descriptors of an order that the worker never took are closed here", async () => {
+  const { worker, link: one, sent } = link();
+  worker.say({ kind: "ready", wakeFd: -1 });
+  const { read: taken, write: left } = createPipe();
+  const order = { type: "undrain" } as const;
+  const orders = [one.order(order, [taken.number]), one.order(order, [left.release()])];
+  const failed = Promise.all(orders.map((open) => assertRejects(() => open, UdpWorkerGoneError)));
+  // It had taken the first one: then it closes what it has.
+  Atomics.store(sent, 1, 1);
+  worker.die("out of memory");
+  await failed;
+  // The end of the stream: nobody has the other end open.
+  assertEquals(readFd(taken, new Uint8Array(1)), 0);
+  await assertRejects(() => one.order(order, [taken.release()]), UdpWorkerGoneError);
 });
