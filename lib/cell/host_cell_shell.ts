@@ -8,8 +8,7 @@
  * on the host worker's thread, whose network namespace is the host's.
  *
  * A served cell writes down how far it has come, so that another celld can go on with it:
- * {@link HostCell.adopt} opens again what a killed one had open, and changes nothing of what the
- * cell is held by.
+ * {@link HostCell.adopt} opens again what that had open, and changes nothing that holds the cell.
  *
  * @module
  */
@@ -201,6 +200,12 @@ export class HostCell {
     this.#cgroup?.kill();
   }
 
+  /** Closes what is open, the lock last: the cell goes on, for another celld to adopt. */
+  letGo(): void {
+    this.#process?.letGo();
+    for (const held of [this.#nft, this.#cgroup, this.#netns, this.#lock]) held?.close();
+  }
+
   /** What the kernel and the init know of how the workload ended. */
   exitFacts(): Pick<CellExit, "oomKills" | "pidsMaxHits"> {
     if (this.#cgroup !== undefined) this.#lastFacts = this.#cgroup.events();
@@ -283,8 +288,7 @@ export class HostCell {
     if (this.#lock === undefined) return;
     if (this.#hasLeftovers) {
       this.#lock.close();
-      this.#lock = undefined;
-      return;
+      return void (this.#lock = undefined);
     }
     const { paths } = this.#context;
     const index = this.#plan?.index;

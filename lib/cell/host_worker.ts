@@ -135,6 +135,8 @@ class HostWorker {
       // Answered only when no pool thread is in our wait: the thread ends with the answer, and
       // its memory and the stub's with it.
       await this.#watching;
+      // The process may outlive the thread, and another celld is to take the cells over.
+      for (const cell of this.#cells.values()) cell.letGo();
       this.#context?.network[Symbol.dispose]();
       return null;
     },

@@ -200,6 +200,11 @@ export class ProcessShell {
     this.#close();
   }
 
+  /** Closes all descriptors; the process goes on, and is another celld's. */
+  letGo(): void {
+    this.#close();
+  }
+
   #onReady(): void {
     if (this.#ready === undefined) return;
     const bytes = new Uint8Array(8);

@@ -72,6 +72,8 @@ export class Watcher {
   /** Ends {@link Watcher.run}. */
   stop(): void {
     this.#isStopped = true;
+    this.#handlers.clear();
+    this.#fileHandlers.clear();
     this.#epoll.close();
     this.#inotify.close();
   }

@@ -25,7 +25,7 @@ const CAUSES_MAX = 4;
 /** An error as text for stderr. */
 export function renderError(error: unknown, paint: Paint = plainPaint): string {
   const problems = specProblemsOf(error);
-  if (problems.length > 0) return renderSpecProblems(problems, paint);
+  if (problems.length > 0) return renderSpecProblems(documentOf(error), problems, paint);
   const hint = hintOf(error);
   const line = `${paint("bad", "celld:")} ${messageOf(error)}\n`;
   return hint === undefined ? line : `${line}  ${paint("dim", harmless(hint))}\n`;
@@ -84,7 +84,19 @@ function namesOf(error: Error & { kind?: unknown; code?: unknown }): string[] {
   return [error.name, error.kind, error.code, inMessage].filter((it) => typeof it === "string");
 }
 
-function renderSpecProblems(problems: readonly SpecProblemText[], paint: Paint): string {
+/** What the problems are in: a spec where the error names no other document. */
+function documentOf(error: unknown): { readonly document: string; readonly outcome: string } {
+  if (error instanceof Error && "document" in error && typeof error.document === "string") {
+    return { document: harmless(error.document), outcome: "nothing was changed" };
+  }
+  return { document: "spec", outcome: "nothing was started" };
+}
+
+function renderSpecProblems(
+  { document, outcome }: ReturnType<typeof documentOf>,
+  problems: readonly SpecProblemText[],
+  paint: Paint,
+): string {
   const count = problems.length === 1 ? "a problem" : `${problems.length} problems`;
   const lines = problems.flatMap(({ path, found, wanted, suggestion }) => [
     `  ${paint("strong", harmless(path))}`,
@@ -92,6 +104,6 @@ function renderSpecProblems(problems: readonly SpecProblemText[], paint: Paint):
     `    wanted  ${harmless(wanted)}`,
     ...(suggestion === undefined ? [] : [`    ${harmless(suggestion)}`]),
   ]);
-  const head = `${paint("bad", "celld:")} The spec has ${count}; nothing was started`;
+  const head = `${paint("bad", "celld:")} The ${document} has ${count}; ${outcome}`;
   return `${[head, ...lines].join("\n")}\n`;
 }

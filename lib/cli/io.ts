@@ -30,8 +30,12 @@ export interface CliIo {
   readStdin(sizeBytesMax: number): Promise<string>;
   /** Opens a file to append lines to; `write` throws when the disk refuses. */
   openAppend(path: string): { write(text: string): void; close(): void };
-  /** Calls back on each SIGINT, SIGTERM and SIGHUP until the returned function is called. */
-  onSignal(handle: (signal: string) => void): () => void;
+  /**
+   * Calls back on each of these signals until the returned function is called.
+   *
+   * @param signals By default those that end a program: SIGINT, SIGTERM and SIGHUP.
+   */
+  onSignal(handle: (signal: string) => void, signals?: readonly Deno.Signal[]): () => void;
   /** Wall-clock milliseconds, for `--since 10m`. */
   nowMs(): number;
 }

@@ -6,7 +6,7 @@
 import { UsageError } from "./exit_codes.ts";
 import { type CliIo, ReaderGoneError } from "./io.ts";
 
-const SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
+const ENDING_SIGNALS: readonly Deno.Signal[] = ["SIGINT", "SIGTERM", "SIGHUP"];
 const RETRY_MS = 5;
 
 interface SyncWriter {
@@ -121,8 +121,11 @@ function openAppend(path: string): { write(text: string): void; close(): void } 
   }
 }
 
-function onSignal(handle: (signal: string) => void): () => void {
-  const handlers = SIGNALS.map((signal) => {
+function onSignal(
+  handle: (signal: string) => void,
+  signals: readonly Deno.Signal[] = ENDING_SIGNALS,
+): () => void {
+  const handlers = signals.map((signal) => {
     const handler = () => handle(signal);
     Deno.addSignalListener(signal, handler);
     return { signal, handler };

@@ -130,7 +130,8 @@ function addServe(program: Command, context: CliContext): void {
     .summary("serve the API, and run cells for it")
     .description(
       "Serves the API, and runs the cells that are asked for there. Cells outlive the server: " +
-        "the next one takes them over, so an upgrade is a restart.",
+        "the next one takes them over. With --take-over, or on SIGUSR2, the UDP load balancer's " +
+        "sockets and flows go over too, and nothing that comes meanwhile is lost.",
     )
     .option("--listen <address>", "where the API listens: host:port", "127.0.0.1:8080")
     .option(
@@ -141,6 +142,7 @@ function addServe(program: Command, context: CliContext): void {
     .option("--tls-key <path>", "its key (PEM)")
     .option("--cors-origin <origin...>", "let pages of this origin use the API")
     .option("--stop-cells", "end the cells with the server")
+    .option("--take-over", "take the place of the server that serves here, where one does")
     .option("--udp <path>", "the UDP load balancer's listeners and clusters at the start")
     .addHelpText(
       "after",
@@ -149,6 +151,7 @@ Examples:
   $ celld serve
   $ celld serve --listen [::]:8443 --tls-cert cert.pem --tls-key key.pem
   $ celld serve --listen 127.0.0.1:0 --json      the address is in the first line
+  $ celld serve --take-over                      in place of the one that serves now
   $ celld serve --log nats://nats-1:4222,nats://nats-2:4222 --log-creds-file /etc/celld/nats.creds
 
 celld config show names every setting of a log in JetStream: --log-…, --spool-….`,

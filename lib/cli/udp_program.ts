@@ -50,11 +50,11 @@ function addGet(udp: Command, context: CliContext): void {
   const command = udp.command("get")
     .summary("show listeners, clusters or live flows")
     .description("Shows listeners, clusters with their backends, or live flows.")
-    .addArgument(new Argument("<what>", "what").choices(["listeners", "clusters", "flows"]))
+    .addArgument(new Argument("<what>", "what to show").choices(["listeners", "clusters", "flows"]))
     .argument("[name]", "only this one")
     .option("--listener <name>", "flows of this listener only")
     .option("--cluster <name>", "flows of this cluster only")
-    .addOption(countOption("--limit <count>", "so many flows").default(FLOWS_SHOWN_DEFAULT))
+    .addOption(countOption("--limit <count>", "at most so many flows").default(FLOWS_SHOWN_DEFAULT))
     .addHelpText(
       "after",
       `
@@ -72,7 +72,7 @@ function addDelete(udp: Command, context: CliContext): void {
   const command = udp.command("delete")
     .summary("remove a listener or a cluster")
     .description("Removes a listener, and ends its flows; or a cluster that no listener names.")
-    .addArgument(new Argument("<kind>", "what").choices(["listener", "cluster"]))
+    .addArgument(new Argument("<kind>", "what it is").choices(["listener", "cluster"]))
     .argument("<name>", "its name")
     .action(keepExitCode(context, (kind, name, options) => {
       return udpDeleteCommand(context, kind, name, options);

@@ -61,12 +61,16 @@ export interface ServeOptions {
   readonly udpText?: string;
   /** Cells end with the server; else they go on, and the next one takes them over. */
   readonly isEndingCells: boolean;
+  /** Take over from the server that serves from this state directory, where one does. */
+  readonly isTakingOver: boolean;
   /** Called once when commands are taken. */
   onReady(where: { url: string; socketPath: string }): void;
   /** Something that an operator should know. */
   onWarning(text: string): void;
   /** Aborted: stop gracefully. */
   readonly signal: AbortSignal;
+  /** Aborted: give a successor what is there or, where none asks, start again in place. */
+  readonly upgradeSignal: AbortSignal;
 }
 
 /** An entry of the log. */

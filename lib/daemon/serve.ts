@@ -1,76 +1,72 @@
 /**
- * `celld serve`: the control plane of a host.
+ * `celld serve`: the control plane of a host, one life after another.
  *
  * ```
- * log ─▶ state ─▶ cells adopted, started, told ended ─▶ formations ─▶ API listens, ready
- * SIGTERM ─▶ API drains ─▶ cells let go (or ended) ─▶ facts durable ─▶ snapshot
+ * SIGTERM ──────────────▶ the end
+ * a thread died ────────▶ wait ─▶ execve: the same process, program and arguments
+ * SIGUSR2 ──────────────▶ execve, the program as it is now on the disk
+ * SIGUSR2, a successor ─▶ it gets what is left ─▶ it serves: the end; it failed: execve
  * ```
  *
  * Cells go on while no server runs, held by their policy and limits; the next one takes them over.
- * So an upgrade is a restart.
+ * Sockets and flows of the UDP load balancer stay open over all but the end: the kernel keeps what
+ * comes meanwhile.
  *
  * @module
  */
 import { OPEN, openFile, tryLock } from "#ffi/mod.ts";
-import { type CloudEvent, EVENT_TYPES, makeEvent } from "#lib/events/mod.ts";
-import type { EventLog } from "#lib/eventlog/mod.ts";
-import { type HealthView, HttpApp, type LogStanding } from "#lib/http/mod.ts";
-import { CellHost } from "./cell_host.ts";
-import { reasonOf, RunError, SYSTEM_CLOCK } from "./cell_order.ts";
-import { CellService } from "./cell_service.ts";
-import { ServePlane } from "./control_plane.ts";
-import { ExecService } from "./exec_service.ts";
-import { LivenessService } from "./liveness_service.ts";
+import { RunError } from "./cell_order.ts";
 import type { ServeOptions } from "./ports.ts";
-import { ServeFormations } from "./serve_formations.ts";
-import { isAway, ServeLog } from "./serve_log.ts";
-import { listen, waitForLog } from "./serve_listen.ts";
-import { serveMetricsText } from "./serve_metrics.ts";
-import { trimEnded } from "./serve_output.ts";
+import { closeReleased } from "./inheritance_file.ts";
+import { Predecessor } from "./predecessor.ts";
+import { Server, type ServerBefore, type ServerEnding } from "./server.ts";
+import { ServeLog } from "./serve_log.ts";
+import { waitForLog } from "./serve_listen.ts";
 import {
   nextRestart,
   type RestartNote,
   restartWaitMs,
   startAgain,
-  takeRestartNote,
-  WorkerGoneError,
+  takeLifeBefore,
 } from "./serve_restart.ts";
-import { ServeState } from "./serve_state.ts";
-import { abortOf, makeDirectory, stackOf } from "./serve_support.ts";
-import { ensureFirstToken, TOKEN_VARIABLE, TokenStore } from "./tokens_file.ts";
-import { ServeUdp } from "./serve_udp.ts";
-import { CELLD_VERSION } from "./version.ts";
-
-/** How long the last facts may take to become durable, in milliseconds. */
-const FLUSH_TIMEOUT_MS = 30_000;
-/** How long cells may take to end where they are to, in milliseconds. */
-const END_CELLS_TIMEOUT_MS = 60_000;
-/** How often what is kept of ended cells is looked through, in milliseconds. */
-const TRIM_INTERVAL_MS = 60_000;
+import { abortOf, makeDirectory } from "./serve_support.ts";
+import { checkUdpText } from "./serve_udp.ts";
+import { UdpInheritance } from "./udp_inheritance.ts";
 
 /**
- * Serves until the signal is aborted, and starts again where a thread of its own dies. Throws
- * {@link RunError} where it cannot, or no more.
+ * Serves until the signal is aborted or a successor serves, and starts again where a thread of its
+ * own dies. Rejects with {@link RunError} where it cannot, or no more.
  */
 export async function serve(options: ServeOptions): Promise<void> {
-  const before = takeRestartNote();
+  const { restart, inheritance } = takeLifeBefore(options.onWarning);
   const startedMs = performance.now();
-  try {
-    await serveOnce(options, before);
-  } catch (error) {
-    if (!(error instanceof WorkerGoneError)) throw error;
-    const note = nextRestart(before, error, performance.now() - startedMs);
-    const waitMs = restartWaitMs(note);
-    options.onWarning(`${error.message}; starting again in ${waitMs} ms`);
-    await abortOf(AbortSignal.any([options.signal, AbortSignal.timeout(waitMs)]));
-    if (options.signal.aborted) throw error;
-    startAgain(note);
+  if (options.udpText !== undefined) checkUdpText(options.udpText);
+  makeDirectory(options.settings.stateDir, 0o700);
+  using predecessor = await askPredecessor(options);
+  const left = predecessor?.inheritance ?? inheritance;
+  if (left !== undefined && left.refused > 0) {
+    options.onWarning(`${left.refused} sockets or flows of the server before are of no known kind`);
   }
+  const inherited = left === undefined ? undefined : new UdpInheritance(left.released);
+  const onReady: ServeOptions["onReady"] = (where) => {
+    predecessor?.confirm(options.onWarning);
+    options.onReady(where);
+  };
+  let ending: ServerEnding;
+  try {
+    ending = await serveOnce({ ...options, onReady }, {
+      ...(restart === undefined ? {} : { restart }),
+      ...(inherited === undefined ? {} : { inheritance: inherited }),
+    });
+  } finally {
+    // Who had no use for it has not closed it.
+    inherited?.close();
+  }
+  await goOn(options, ending, restart, performance.now() - startedMs);
 }
 
-async function serveOnce(options: ServeOptions, before: RestartNote | undefined): Promise<void> {
+async function serveOnce(options: ServeOptions, before: ServerBefore): Promise<ServerEnding> {
   const { settings } = options;
-  makeDirectory(settings.stateDir, 0o700);
   // Cells' users pass through to their files.
   makeDirectory(settings.runtimeDir, 0o711);
   // Two servers would both run what the log asks for.
@@ -79,316 +75,56 @@ async function serveOnce(options: ServeOptions, before: RestartNote | undefined)
   });
   if (!tryLock(lock, "exclusive")) {
     throw new RunError(
-      `Cannot serve: another celld serves from ${JSON.stringify(settings.stateDir)}`,
+      `Cannot serve: another celld serves from ${JSON.stringify(settings.stateDir)}: stop it, or ` +
+        "take over from it with --take-over",
     );
   }
   const source = `/celld/${Deno.hostname()}`;
   const log = await ServeLog.open(settings, source, options.onWarning);
   try {
-    if (await waitForLog(options, log)) await Server.run(options, log, before);
+    return await waitForLog(options, log) ? await Server.run(options, log, before) : {};
   } finally {
     await log.close();
   }
 }
 
-/** One server's life. */
-class Server {
-  readonly #options: ServeOptions;
-  readonly #serveLog: ServeLog;
-  readonly #log: EventLog;
-  readonly #source = `/celld/${Deno.hostname()}`;
-  readonly #startedMs = performance.now();
-  readonly #broken = new AbortController();
-  #state!: ServeState;
-  #host!: CellHost;
-  #cells!: CellService;
-  #formations!: ServeFormations;
-  #udp!: ServeUdp;
-  readonly #liveness: LivenessService;
-  #phase: "starting" | "ready" | "stopping" = "starting";
-  #before: RestartNote | undefined;
-
-  static async run(
-    options: ServeOptions,
-    log: ServeLog,
-    before: RestartNote | undefined,
-  ): Promise<void> {
-    const server = new Server(options, log);
-    server.#before = before;
-    server.#state = await server.#openState();
-    try {
-      server.#host = await server.#startHost();
-      await server.#live();
-    } finally {
-      await server.#state.close();
-    }
-  }
-
-  private constructor(options: ServeOptions, log: ServeLog) {
-    this.#options = options;
-    this.#serveLog = log;
-    this.#log = log.log;
-    this.#liveness = new LivenessService({
-      settings: options.settings,
-      clock: SYSTEM_CLOCK,
-      source: this.#source,
-      host: () => this.#host,
-      cells: () => this.#cells,
-      state: () => this.#state,
-      onWorkerGone: (worker, detail) => this.#broken.abort(new WorkerGoneError(worker, detail)),
-      onWarning: (text) => options.onWarning(text),
-    });
-  }
-
-  async #live(): Promise<void> {
-    this.#cells = new CellService({
-      host: this.#host,
-      log: this.#log,
-      facts: this.#serveLog.facts,
-      signal: this.#options.signal,
-      state: this.#state,
-      clock: SYSTEM_CLOCK,
-      source: this.#source,
-      runtimeDir: this.#options.settings.runtimeDir,
-      onWarning: (text) => this.#options.onWarning(text),
-    });
-    this.#formations = new ServeFormations({
-      cells: this.#cells,
-      state: this.#state,
-      settings: this.#options.settings,
-      clock: SYSTEM_CLOCK,
-      source: this.#source,
-      hostAddresses: () => Deno.networkInterfaces().map(({ address }) => address),
-      onWarning: (text) => this.#options.onWarning(text),
-    });
-    this.#udp = new ServeUdp({
-      settings: this.#options.settings,
-      text: this.#options.udpText,
-      clock: SYSTEM_CLOCK,
-      source: this.#source,
-      projection: () => this.#state.projection,
-      commit: (events) => this.#cells.commit(events),
-      push: (events) => this.#host.push(events),
-      onWarning: (text) => this.#options.onWarning(text),
-    });
-    try {
-      await this.#begin();
-      await this.#serveUntilTold();
-    } finally {
-      await this.#end();
-    }
-    if (this.#broken.signal.aborted) throw this.#broken.signal.reason;
-  }
-
-  /** Brings the host to what the log says. */
-  async #begin(): Promise<void> {
-    this.#state.follow();
-    this.#serveLog.watch(() => this.#state.projection.cursor);
-    const host = Deno.hostname();
-    await this.#cells.commitSurely([
-      this.#event(EVENT_TYPES.hostStarted, { host, version: CELLD_VERSION, pid: Deno.pid }),
-      ...this.#restartFacts(host),
-    ]);
-    await this.#liveness.start();
-    await this.#cells.resume();
-    this.#formations.resume();
-    this.#trim();
-  }
-
-  #restartFacts(host: string): CloudEvent[] {
-    if (this.#before === undefined) return [];
-    const { worker, restarts, detail } = this.#before;
-    return [this.#event(EVENT_TYPES.hostWorkerRestarted, { host, worker, restarts, detail })];
-  }
-
-  async #serveUntilTold(): Promise<void> {
-    const { signal, settings, isEndingCells } = this.#options;
-    const tokens = this.#openTokens();
-    const execs = this.#openExecs();
-    await this.#udp.begin();
-    const app = new HttpApp({
-      plane: new ServePlane({
-        cells: this.#cells,
-        execs,
-        formations: this.#formations,
-        udp: this.#udp.service,
-        agents: this.#liveness,
-        state: this.#state,
-        log: this.#log,
-        clock: SYSTEM_CLOCK,
-        runtimeDir: settings.runtimeDir,
-        health: () => this.#health(),
-        logFailure: () => this.#logFailure,
-        metricsText: () => this.#metricsText(),
-        authorize: (token) => tokens.authorize(token),
-      }),
-      corsOrigins: this.#options.corsOrigins ?? [],
-      onWarning: (text) => this.#options.onWarning(text),
-      onError: (error, requestId) => {
-        this.#options.onWarning(`Request ${requestId} failed: ${stackOf(error)}`);
-      },
-    });
-    const server = await listen(this.#options, app);
-    const trimming = setInterval(() => this.#trim(), TRIM_INTERVAL_MS);
-    try {
-      this.#phase = "ready";
-      this.#options.onReady({ url: server.url, socketPath: this.#options.socketPath });
-      await abortOf(AbortSignal.any([signal, this.#broken.signal]));
-    } finally {
-      this.#phase = "stopping";
-      clearInterval(trimming);
-      await server.stop();
-      await execs.close();
-      await this.#udp.close();
-      this.#formations.close();
-      const isEnding = isEndingCells && !this.#broken.signal.aborted;
-      await this.#cells.close({ isEnding, timeoutMs: END_CELLS_TIMEOUT_MS });
-    }
-  }
-
-  #openExecs(): ExecService {
-    return new ExecService({
-      host: this.#host.worker,
-      clock: SYSTEM_CLOCK,
-      source: this.#source,
-      holds: (cellId) => this.#cells.holds(cellId),
-      commit: async (event, withdrawn) => {
-        try {
-          await this.#cells.commit([event]);
-        } catch (error) {
-          await this.#cells.withdraw(error, withdrawn);
-          throw error;
-        }
-      },
-      push: (events) => this.#host.push(events),
-    });
-  }
-
-  async #end(): Promise<void> {
-    this.#formations.close();
-    this.#host.abandonAll();
-    await this.#liveness.stop();
-    const reason = this.#broken.signal.aborted ? "error" : "signal";
-    const host = Deno.hostname();
-    this.#host.push([this.#event(EVENT_TYPES.hostStopped, { host, pid: Deno.pid, reason })]);
-    const left = await this.#host.flush(FLUSH_TIMEOUT_MS);
-    if (left > 0) this.#options.onWarning(`${left} events are not durable, and are lost`);
-    await this.#host.stop();
-  }
-
-  #openTokens(): TokenStore {
-    const { settings, onWarning } = this.#options;
-    const { stateDir } = settings;
-    const path = ensureFirstToken(stateDir);
-    if (path !== undefined) onWarning(`The first token of the API is in ${path}`);
-    return new TokenStore({ stateDir, chosen: Deno.env.get(TOKEN_VARIABLE), onWarning });
-  }
-
-  /** Reads the state, again from the start where a broker goes away meanwhile. */
-  async #openState(): Promise<ServeState> {
-    for (;;) {
-      try {
-        return await this.#readState();
-      } catch (error) {
-        if (!isAway(error) || this.#options.signal.aborted) throw error;
-        await waitForLog(this.#options, this.#serveLog);
-      }
-    }
-  }
-
-  #readState(): Promise<ServeState> {
-    return ServeState.open({
-      log: this.#log,
-      snapshotPath: `${this.#options.settings.stateDir}/projection.json`,
-      onEntry: (entry, change) => {
-        this.#cells?.onEntry(entry);
-        this.#formations?.onEntry(entry, change);
-        if (change !== undefined) this.#udp?.onChange(change);
-      },
-      onWarning: (text) => this.#options.onWarning(text),
-    });
-  }
-
-  async #startHost(): Promise<CellHost> {
-    try {
-      return await CellHost.start({
-        settings: this.#options.settings,
-        log: this.#serveLog.facts,
-        beats: this.#liveness,
-        source: this.#source,
-        clock: SYSTEM_CLOCK,
-        outlastsLog: true,
-        onAppended: () => {},
-        onWarning: (text) => this.#options.onWarning(text),
-        onWorkerGone: (worker, detail) => this.#broken.abort(new WorkerGoneError(worker, detail)),
-      });
-    } catch (cause) {
-      throw new RunError(`Cannot use this host: ${reasonOf(cause)} (see celld doctor)`, { cause });
-    }
-  }
-
-  #trim(): void {
-    const { projection } = this.#state;
-    const isTold = (cellId: string) => {
-      const cell = projection.cell(cellId);
-      return cell === undefined || cell.state === "destroyed";
-    };
-    try {
-      trimEnded(this.#options.settings.runtimeDir, isTold, Date.now());
-    } catch (error) {
-      this.#options.onWarning(`Cannot remove what was kept of ended cells: ${reasonOf(error)}`);
-    }
-  }
-
-  #health(): HealthView {
-    const reasons: string[] = [];
-    if (this.#host.isGone) reasons.push("the host worker is gone");
-    if (this.#phase !== "ready") reasons.push(`celld is ${this.#phase}`);
-    const logFailure = this.#logFailure;
-    if (logFailure !== undefined) reasons.push(`the event log refuses: ${logFailure.message}`);
-    if (this.#state.refusal !== undefined) reasons.push("the event log cannot be followed");
-    return {
-      isLive: !this.#host.isGone,
-      isReady: reasons.length === 0,
-      reasons,
-      logBehind: this.#host.pendingCount + this.#serveLog.spooled,
-      ...this.#standing(),
-    };
-  }
-
-  /** Why neither facts nor commands get into the log. */
-  get #logFailure(): Error | undefined {
-    return this.#host.logFailure ?? this.#serveLog.failure;
-  }
-
-  #standing(): { log?: LogStanding } {
-    const log = this.#serveLog.standing;
-    return log === undefined ? {} : { log };
-  }
-
-  async #metricsText(): Promise<string> {
-    const { projection } = this.#state;
-    const udp = await this.#udp.service.metricsText();
-    return udp + await this.#liveness.metricsText() + serveMetricsText({
-      uptimeSeconds: (performance.now() - this.#startedMs) / 1000,
-      heldCells: this.#cells.heldCount,
-      pendingEvents: this.#host.pendingCount,
-      isLogRefusing: this.#logFailure !== undefined,
-      ...this.#standing(),
-      cursor: projection.cursor,
-      sizes: projection.sizes,
-      counts: projection.counts,
-      flows: projection.flowTotals(),
-    });
-  }
-
-  #event(type: string, data: Record<string, unknown>): CloudEvent {
-    return makeEvent({
-      id: SYSTEM_CLOCK.nextId(),
-      source: this.#source,
-      type,
-      time: new Date(SYSTEM_CLOCK.nowMs()).toISOString(),
-      data,
-    });
-  }
+function askPredecessor(
+  { isTakingOver, settings, signal, onWarning }: ServeOptions,
+): Promise<Predecessor | undefined> {
+  if (!isTakingOver) return Promise.resolve(undefined);
+  return Predecessor.ask({ stateDir: settings.stateDir, signal, onWarning });
 }
+
+/** What comes after a server's end: nothing, a successor, or another life of this process. */
+async function goOn(
+  options: ServeOptions,
+  { gone, successor, released }: ServerEnding,
+  before: RestartNote | undefined,
+  livedMs: number,
+): Promise<void> {
+  using _ = successor;
+  const { signal, upgradeSignal, onWarning } = options;
+  const close = () => {
+    if (released !== undefined) closeReleased(released);
+  };
+  if (gone !== undefined && !upgradeSignal.aborted) {
+    const note = nextRestart(before, gone, livedMs);
+    const waitMs = restartWaitMs(note);
+    onWarning(`${gone.message}; starting again in ${waitMs} ms`);
+    await abortOf(AbortSignal.any([signal, AbortSignal.timeout(waitMs)]));
+    if (!signal.aborted) startAgain({ restart: note, released });
+    close();
+    throw gone;
+  }
+  if (signal.aborted || !upgradeSignal.aborted) return close();
+  if (successor === undefined) onWarning("Starting again, for an upgrade");
+  else {
+    const failure = await successor.give(released ?? NOTHING_LEFT);
+    if (failure === undefined) return close();
+    onWarning(`The successor, process ${successor.pid}, does not serve: ${failure}; going on`);
+  }
+  if (signal.aborted) return close();
+  startAgain({ released, isUpgrade: successor === undefined });
+}
+
+const NOTHING_LEFT = { hashKey: { low: 0, high: 0 }, listeners: [], backends: [], workers: [] };

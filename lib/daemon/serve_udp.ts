@@ -13,13 +13,46 @@ import {
   type Projection,
   type ProjectionChange,
 } from "#lib/projection/mod.ts";
-import { type BalancerConfig, type CellBackends, readUdpBalancer } from "#lib/udp/mod.ts";
+import { type CellBackends, readUdpBalancer, readUdpConfig, UdpConfigError } from "#lib/udp/mod.ts";
 import { reasonOf, RunError } from "./cell_order.ts";
 import type { RunClock } from "./cell_run.ts";
 import type { Settings } from "./config.ts";
+import type { ReleasedUdp } from "./inheritance.ts";
 import { FlowLog } from "./udp_flow_log.ts";
+import type { UdpInheritance } from "./udp_inheritance.ts";
 import { UdpService } from "./udp_service.ts";
 import type { CellBackend } from "./udp_workers.ts";
+
+/** The UDP document of `celld serve` says something that cannot be: nothing was started. */
+export class UdpFileError extends RunError {
+  override name = "UdpFileError";
+  /** Wrong input, as for a spec. */
+  override readonly exitCode = 2;
+  /** What the problems are in. */
+  readonly document = "UDP document";
+  readonly problems: UdpConfigError["problems"];
+
+  /** Takes what was found by who read it. */
+  constructor(cause: unknown) {
+    super(reasonOf(cause), { cause });
+    this.problems = cause instanceof UdpConfigError ? cause.problems : [];
+  }
+}
+
+/**
+ * Reads a document for what is wrong with it alone: its listeners may use clusters that only the
+ * log knows. Throws {@link UdpFileError}.
+ */
+export function checkUdpText(text: string): void {
+  try {
+    const document = fieldsOf(parseDocumentText(text));
+    const listeners = Array.isArray(document.listeners) ? document.listeners : [];
+    const clusters = listeners.map((one) => fieldsOf(one).cluster);
+    readUdpConfig(document, clusters.filter((name) => typeof name === "string"));
+  } catch (error) {
+    throw new UdpFileError(error);
+  }
+}
 
 /** What a server gives. */
 export interface ServeUdpOptions {
@@ -30,8 +63,13 @@ export interface ServeUdpOptions {
   commit(events: readonly CloudEvent[]): Promise<void>;
   push(events: readonly CloudEvent[]): void;
   onWarning(text: string): void;
-  /** Text of the file given to `celld serve`: its balancer, and what it sets at the start. */
+  /**
+   * Text of the file given to `celld serve`: its balancer, and what it sets at the start.
+   * {@link checkUdpText} found nothing wrong with it.
+   */
   readonly text: string | undefined;
+  /** What the server before left. */
+  readonly inheritance?: UdpInheritance;
 }
 
 /** See the module. */
@@ -45,11 +83,13 @@ export class ServeUdp {
 
   constructor(options: ServeUdpOptions) {
     this.#options = options;
-    this.#document = options.text === undefined ? undefined : parseText(options.text);
+    this.#document = options.text === undefined
+      ? undefined
+      : fieldsOf(parseDocumentText(options.text));
     const { settings, clock, source, onWarning } = options;
     this.#flowLog = new FlowLog(`${settings.stateDir}/udp-flows.jsonl`, onWarning);
     this.service = new UdpService({
-      balancer: this.#balancer(),
+      balancer: readUdpBalancer(this.#document?.balancer),
       clock,
       source,
       settings: () => options.projection().udpSettings(),
@@ -58,6 +98,7 @@ export class ServeUdp {
       cellsOf: (wish, cluster) => this.#cellsOf(wish, cluster),
       onWarning,
       writeFlow: (line) => this.#flowLog.write(line),
+      ...(options.inheritance === undefined ? {} : { inheritance: options.inheritance }),
     });
   }
 
@@ -90,12 +131,11 @@ export class ServeUdp {
     this.#flowLog.close();
   }
 
-  #balancer(): BalancerConfig {
-    try {
-      return readUdpBalancer(this.#document?.balancer);
-    } catch (error) {
-      throw new RunError(reasonOf(error));
-    }
+  /** Ends the workers; sockets and flows are the caller's, where there are any. */
+  async release(): Promise<ReleasedUdp | undefined> {
+    const released = await this.service.release();
+    this.#flowLog.close();
+    return released;
   }
 
   /** Cells that a cluster asks for, and cells whose spec asks for the cluster. */
@@ -143,14 +183,6 @@ function offersOf({ spec }: Cell): readonly UdpIngress[] {
   } catch {
     // Admitted by another version of celld: it offers nothing that this one understands.
     return [];
-  }
-}
-
-function parseText(text: string): Readonly<Record<string, unknown>> {
-  try {
-    return fieldsOf(parseDocumentText(text));
-  } catch (error) {
-    throw new RunError(reasonOf(error));
   }
 }
 

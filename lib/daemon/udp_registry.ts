@@ -23,6 +23,7 @@ import {
   readUdpCluster,
 } from "#lib/udp/mod.ts";
 import type { ClosedFlow, PlaneCounters } from "#lib/udp/mod_shell.ts";
+import type { ReleasedBackend, ReleasedListener } from "./inheritance.ts";
 import type { NamedFlow } from "./udp_flows.ts";
 import { NumberBook } from "./udp_numbers.ts";
 import { keyOf } from "./udp_plan.ts";
@@ -42,6 +43,8 @@ export interface ListenerNow {
   readonly config: ListenerConfig;
   readonly port: number;
   isDraining: boolean;
+  /** When its drain ends, in milliseconds of the monotonic clock. */
+  drainUntilMs?: number;
 }
 
 /** What is known of a backend's health. */
@@ -163,6 +166,26 @@ export class UdpRegistry {
         isUp: healthOf(backend.number)?.isUp ?? true,
         row: sumRow(counters, "backends", backend.number),
       })),
+    });
+  }
+
+  /** Listeners for a successor, at a time of the monotonic clock. */
+  releasedListeners(nowMs: number): ReleasedListener[] {
+    return [...this.listeners].map(([name, { config, port, isDraining, drainUntilMs = 0 }]) => ({
+      name,
+      number: this.listenerNumbers.of(name) ?? -1,
+      address: config.listen.address,
+      port,
+      ...(isDraining ? { drainMs: Math.max(0, drainUntilMs - nowMs) } : {}),
+    }));
+  }
+
+  /** Backends for a successor. */
+  releasedBackends(healthOf: HealthOf): ReleasedBackend[] {
+    return [...this.backends].map(([key, { number, config, isDraining }]) => {
+      const health = healthOf(number);
+      const known = health === undefined ? {} : { isUp: health.isUp };
+      return { key, number, endpoint: endpointText(config), isDraining, ...known };
     });
   }
 

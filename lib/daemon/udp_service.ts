@@ -28,12 +28,14 @@ import type { UdpSetting } from "#lib/projection/mod.ts";
 import { UdpConfigError } from "#lib/udp/mod.ts";
 import type { ClosedFlow } from "#lib/udp/mod_shell.ts";
 import type { RunClock } from "./cell_run.ts";
+import type { ReleasedUdp } from "./inheritance.ts";
 import { keyOf, planDocument, planRemoval, UdpConflictError, type UdpPlan } from "./udp_plan.ts";
 import { FlowTeller } from "./udp_flows.ts";
 import { UdpWorkers, type UdpWorkersOptions } from "./udp_workers.ts";
 
 /** What the service works with. */
-export interface UdpServiceOptions extends Pick<UdpWorkersOptions, "balancer" | "cellsOf"> {
+export interface UdpServiceOptions
+  extends Pick<UdpWorkersOptions, "balancer" | "cellsOf" | "inheritance"> {
   readonly clock: RunClock;
   /** CloudEvents source: `/celld/<host>`. */
   readonly source: string;
@@ -63,7 +65,7 @@ export class UdpService implements UdpPort {
 
   constructor(options: UdpServiceOptions) {
     this.#options = options;
-    const { balancer, cellsOf, onWarning } = options;
+    const { balancer, cellsOf, inheritance, onWarning } = options;
     this.#flows = new FlowTeller({
       nowMs: () => options.clock.nowMs(),
       writeLine: options.writeFlow ?? (() => {}),
@@ -77,6 +79,8 @@ export class UdpService implements UdpPort {
       onUntold: (count) => this.#flows.untold(count),
       onBackend: (data) => options.push([this.#event(EVENT_TYPES.udpBackend, data)]),
       onGone: () => this.#retryLater(),
+      ...(inheritance === undefined ? {} : { inheritance }),
+      onInherited: (taken) => options.push([this.#event(EVENT_TYPES.udpInherited, taken)]),
     });
   }
 
@@ -150,10 +154,20 @@ export class UdpService implements UdpPort {
 
   /** Ends the workers and all flows. */
   async close(): Promise<void> {
+    await this.#end(() => this.#workers.close());
+  }
+
+  /** Ends the workers; sockets and flows are the caller's, where there are any. Never rejects. */
+  release(): Promise<ReleasedUdp | undefined> {
+    return this.#end(() => this.#workers.release());
+  }
+
+  async #end<T>(endWorkers: () => Promise<T>): Promise<T> {
     this.#isClosed = true;
     clearTimeout(this.#retry);
-    await this.#workers.close();
+    const left = await endWorkers();
     this.#flows.close();
+    return left;
   }
 
   #retryLater(): void {

@@ -7,7 +7,6 @@
  *
  * @module
  */
-import { canonicalJson } from "#lib/base/mod.ts";
 import type { UdpBackendData } from "#lib/events/mod.ts";
 import type {
   UdpClusterRecord,
@@ -32,8 +31,12 @@ import type { ClosedFlow, PlaneCounters, UdpPlane } from "#lib/udp/mod_shell.ts"
 import { reasonOf } from "./cell_order.ts";
 import { finishReplies } from "./udp_finish.ts";
 import type { NamedFlow } from "./udp_flows.ts";
-import { backendSettings, clusterSettings, keyOf, listenerSettings } from "./udp_plan.ts";
-import { type BackendNow, type HealthOf, UdpRegistry } from "./udp_registry.ts";
+import type { ReleasedBackend, ReleasedUdp } from "./inheritance.ts";
+import type { InheritanceLeft, UdpInheritance } from "./udp_inheritance.ts";
+import { UdpBackends, type WantedBackend } from "./udp_backends.ts";
+import { clusterSettings, keyOf, listenerSettings } from "./udp_plan.ts";
+import { type HealthOf, type ListenerNow, UdpRegistry } from "./udp_registry.ts";
+import { ToldOnce } from "./udp_told.ts";
 
 /** A cell that can be a backend. */
 export interface CellBackend {
@@ -41,6 +44,12 @@ export interface CellBackend {
   readonly address: string;
   /** Whether it is to end: it gets no new flows, and its replies still go out. */
   readonly isStopping: boolean;
+}
+
+/** What was taken over from the server before, and what was not. */
+export interface InheritanceTaken extends InheritanceLeft {
+  /** Flows that go on. */
+  readonly restored: number;
 }
 
 /** What the workers are run with. */
@@ -57,22 +66,37 @@ export interface UdpWorkersOptions {
   onBackend(data: UdpBackendData): void;
   /** Told when a worker died: everything is to be reconciled anew. */
   onGone(): void;
+  /** What the server before left; it is the workers' from now on. */
+  readonly inheritance?: UdpInheritance;
+  /** Told once, after the first reconciliation, where something was left. */
+  onInherited?(taken: InheritanceTaken): void;
 }
 
 /** See the module. */
 export class UdpWorkers {
   readonly #options: UdpWorkersOptions;
   readonly #registry = new UdpRegistry();
-  /** What was told last, as text, by key. */
-  readonly #told = new Map<string, string>();
+  readonly #told = new ToldOnce();
+  readonly #backends: UdpBackends;
   #plane: UdpPlane | undefined;
   #queue: Promise<void> = Promise.resolve();
   /** The one that waits for its turn, and what it will bring the workers to. */
   #next: Promise<void> | undefined;
   #settings: readonly UdpSetting[] = [];
+  #inheritance: UdpInheritance | undefined;
+  /** Flows of the server before that were to go on here, and that do. */
+  #offered = 0;
+  #restored = 0;
 
   constructor(options: UdpWorkersOptions) {
     this.#options = options;
+    this.#inheritance = options.inheritance;
+    this.#backends = new UdpBackends({
+      registry: this.#registry,
+      told: this.#told,
+      knownOf: (key, endpoint) => this.#inheritance?.backend(key, endpoint),
+      onBackend: options.onBackend,
+    });
   }
 
   /** Whether something could not be done, and is to be tried again. */
@@ -95,7 +119,7 @@ export class UdpWorkers {
     }).catch((error) => {
       this.#options.onWarning(`Cannot reconcile the UDP load balancer: ${reasonOf(error)}`);
       this.#registry.failures.set("balancer", reasonOf(error));
-    });
+    }).finally(() => this.#endInheritance());
     return this.#next;
   }
 
@@ -107,10 +131,11 @@ export class UdpWorkers {
       const listener = this.#registry.listeners.get(target.listener);
       const number = this.#registry.listenerNumbers.of(target.listener);
       if (listener === undefined || number === undefined) return undefined;
-      listener.isDraining = isDraining;
-      // The drain goes on by itself; who asked need not wait for its end.
-      if (isDraining) void plane.drain(afterMs, number).catch(() => {});
-      else await plane.undrain(number);
+      if (isDraining) this.#drainListener(plane, listener, number, afterMs);
+      else {
+        listener.isDraining = false;
+        await plane.undrain(number);
+      }
       return `listener/${target.listener}`;
     }
     const backend = this.#registry.backends.get(`${target.cluster}/${target.backend}`);
@@ -119,7 +144,7 @@ export class UdpWorkers {
     const isUp = plane.healthOf(backend.number)?.isUp ?? true;
     const state = isDraining ? "draining" : isUp ? "up" : "down";
     await plane.setBackendState(backend.number, state);
-    this.#tellBackend(backend, state, isDraining ? "asked to drain" : "asked to serve again");
+    this.#backends.tell(backend, state, isDraining ? "asked to drain" : "asked to serve again");
     return `backend/${target.cluster}/${target.backend}`;
   }
 
@@ -157,6 +182,21 @@ export class UdpWorkers {
     if (plane === undefined) return;
     await finishReplies(plane, this.#registry.oneWayListeners());
     await plane.stop();
+  }
+
+  /**
+   * Ends the threads and lets go of sockets and flows, which the caller owns now; `undefined` where
+   * no worker runs. Never rejects.
+   */
+  async release(): Promise<ReleasedUdp | undefined> {
+    await this.#queue;
+    const plane = this.#plane;
+    if (plane === undefined) return undefined;
+    const listeners = this.#registry.releasedListeners(performance.now());
+    const backends = this.#registry.releasedBackends(this.#healthOf);
+    const workers = await plane.release();
+    this.#plane = undefined;
+    return { hashKey: plane.hashKey, listeners, backends, workers };
   }
 
   async #reconcile(settings: readonly UdpSetting[]): Promise<void> {
@@ -199,13 +239,15 @@ export class UdpWorkers {
     const { workers, maxFlows, whenFull, prefixes } = balancer;
     // What nobody asked for is cut without a word.
     const asked = maxFlows === UDP_CONFIG_LIMITS.maxFlowsDefault ? {} : { maxFlows };
-    const plane = await UdpPlane.start({ workers, ...asked, whenFull });
+    const hashKey = this.#inheritance?.hashKey;
+    const known = hashKey === undefined ? {} : { hashKey };
+    const plane = await UdpPlane.start({ workers, ...asked, ...known, whenFull });
     for (const text of plane.told) onWarning(text);
     plane.onFlow = onFlow;
     plane.onUntold = onUntold;
     plane.onHealth = (number, isUp, reason) => {
       const backend = this.#registry.backendNamed(number);
-      if (backend !== undefined) this.#tellBackend(backend, isUp ? "up" : "down", reason);
+      if (backend !== undefined) this.#backends.tell(backend, isUp ? "up" : "down", reason);
     };
     plane.onGone = (error) => {
       onWarning(`A worker of the UDP load balancer died: ${error.message}`);
@@ -216,6 +258,18 @@ export class UdpWorkers {
     if (prefixes !== undefined) await plane.setPrefixLimit(prefixes);
     this.#plane = plane;
     return plane;
+  }
+
+  /** After the first reconciliation: who wanted something of it has it. */
+  #endInheritance(): void {
+    const inheritance = this.#inheritance;
+    this.#inheritance = undefined;
+    if (inheritance === undefined) return;
+    // A worker that is gone is told elsewhere.
+    this.#plane?.serveInherited().catch(() => {});
+    const left = inheritance.close();
+    const flows = left.flows + this.#offered - this.#restored;
+    this.#options.onInherited?.({ ...left, flows, restored: this.#restored });
   }
 
   /** The workers are gone: everything is to be told again to new ones. */
@@ -246,7 +300,7 @@ export class UdpWorkers {
         config: { address, port, name: cellId, weight, backup: false } satisfies BackendConfig,
       }),
     );
-    const wanted = [
+    const wanted: WantedBackend[] = [
       ...config.backends.map((one) => ({ config: one, cellId: undefined, isStopping: false })),
       ...cells,
     ];
@@ -255,57 +309,19 @@ export class UdpWorkers {
       !names.has(backend.config.name)
     );
     const members = [];
-    for (const { config: backend, cellId, isStopping } of wanted) {
-      const number = await this.#setBackend(plane, name, backend, cellId, config);
-      if (isStopping) await this.#drainStopping(plane, `${name}/${backend.name}`);
-      members.push({ backend: number, config: backend });
+    for (const backend of wanted) {
+      const number = await this.#backends.set(plane, name, backend, config);
+      members.push({ backend: number, config: backend.config });
     }
     const cluster = this.#registry.clusterNumbers.give(name);
     const settings = clusterSettings(config, cluster, members);
-    await this.#tell(`cluster/${name}`, settings, () => plane.setCluster(settings));
+    await this.#told.tell(`cluster/${name}`, settings, async () => {
+      const { ipv4, ipv6 } = settings.sourceAddresses ?? {};
+      await plane.setCluster(settings, this.#inheritance?.takeSources([ipv4, ipv6]));
+    });
     this.#registry.clusters.set(name, config);
     // Last, so that flows that leave them find the others.
-    for (const backend of gone) await this.#removeBackend(plane, backend);
-  }
-
-  async #setBackend(
-    plane: UdpPlane,
-    cluster: string,
-    config: BackendConfig,
-    cellId: string | undefined,
-    { health }: ClusterConfig,
-  ): Promise<number> {
-    const key = `${cluster}/${config.name}`;
-    const before = this.#registry.backends.get(key);
-    if (before !== undefined && endpointText(before.config) !== endpointText(config)) {
-      // Another place is another backend.
-      await this.#removeBackend(plane, before);
-    }
-    const number = this.#registry.backendNumbers.give(key);
-    const settings = backendSettings(config, number, cellId ?? endpointText(config));
-    const { probe, isProbed, ...rest } = health;
-    const isWatched = isProbed || rest.passive !== undefined;
-    await this.#tell(`backend/${key}`, { settings: { ...config }, health }, async () => {
-      await plane.setBackend(settings, ...(isWatched ? [{ probe, settings: rest }] : []));
-    });
-    const isDraining = this.#registry.backends.get(key)?.isDraining ?? false;
-    this.#registry.backends.set(key, {
-      number,
-      cluster,
-      config,
-      isDraining,
-      ...(cellId === undefined ? {} : { cellId }),
-    });
-    return number;
-  }
-
-  /** A cell that is to end answers what it has, and gets nothing new. */
-  async #drainStopping(plane: UdpPlane, key: string): Promise<void> {
-    const backend = this.#registry.backends.get(key);
-    if (backend === undefined || backend.isDraining) return;
-    backend.isDraining = true;
-    await plane.setBackendState(backend.number, "draining");
-    this.#tellBackend(backend, "draining", "its cell is to end");
+    for (const backend of gone) await this.#backends.remove(plane, backend);
   }
 
   async #setListener(plane: UdpPlane, name: string, config: ListenerConfig): Promise<void> {
@@ -316,9 +332,17 @@ export class UdpWorkers {
     const settings = listenerSettings(config, number, cluster);
     const before = this.#registry.listeners.get(name);
     let port = before?.port ?? 0;
-    await this.#tell(`listener/${name}`, { config, cluster }, async () => {
-      const answer = await plane.setListener({ ...settings, port: before?.port ?? settings.port });
+    let drainMs: number | undefined;
+    await this.#told.tell(`listener/${name}`, { config, cluster }, async () => {
+      const taken = before === undefined
+        ? this.#inheritance?.takeListener(name, config.listen, number, this.#numberOf)
+        : undefined;
+      const asked = { ...settings, port: before?.port ?? taken?.port ?? settings.port };
+      this.#offered += taken?.flowCount ?? 0;
+      const answer = await plane.setListener(asked, taken?.sockets);
       port = answer.port;
+      drainMs = taken?.drainMs;
+      this.#restored += answer.restored;
       if (answer.bufferShortBytes > 0) {
         this.#options.onWarning(
           `listener/${name}: the kernel grants ${answer.bufferShortBytes} bytes less of receive ` +
@@ -326,13 +350,29 @@ export class UdpWorkers {
         );
       }
     });
-    this.#registry.listeners.set(name, { config, port, isDraining: before?.isDraining ?? false });
+    const listener: ListenerNow = { isDraining: false, ...before, config, port };
+    this.#registry.listeners.set(name, listener);
+    if (drainMs !== undefined) this.#drainListener(plane, listener, number, drainMs);
+  }
+
+  /** The number that a backend of the server before has now; `undefined` where it is none here. */
+  readonly #numberOf = ({ key, endpoint }: ReleasedBackend): number | undefined => {
+    const backend = this.#registry.backends.get(key);
+    const isSame = backend !== undefined && endpointText(backend.config) === endpoint;
+    return isSame ? backend.number : undefined;
+  };
+
+  #drainListener(plane: UdpPlane, listener: ListenerNow, number: number, afterMs: number): void {
+    listener.isDraining = true;
+    listener.drainUntilMs = performance.now() + afterMs;
+    // The drain goes on by itself; who asked need not wait for its end.
+    void plane.drain(afterMs, number).catch(() => {});
   }
 
   async #removeListener(plane: UdpPlane, name: string): Promise<void> {
     const number = this.#registry.listenerNumbers.retire(name);
     this.#registry.listeners.delete(name);
-    this.#told.delete(`listener/${name}`);
+    this.#told.forget(`listener/${name}`);
     if (number !== undefined) await plane.removeListener(number);
   }
 
@@ -340,38 +380,9 @@ export class UdpWorkers {
     const backends = this.#registry.backendsOf(name);
     const number = this.#registry.clusterNumbers.retire(name);
     this.#registry.clusters.delete(name);
-    this.#told.delete(`cluster/${name}`);
+    this.#told.forget(`cluster/${name}`);
     if (number !== undefined) await plane.removeCluster(number);
-    for (const backend of backends) await this.#removeBackend(plane, backend);
-  }
-
-  async #removeBackend(plane: UdpPlane, backend: BackendNow): Promise<void> {
-    const key = `${backend.cluster}/${backend.config.name}`;
-    this.#registry.backends.delete(key);
-    this.#registry.backendNumbers.retire(key);
-    this.#told.delete(`backend/${key}`);
-    await plane.setBackendState(backend.number, "removed");
-    this.#tellBackend(backend, "removed", "it is no longer among the cluster's backends");
-  }
-
-  /** Acts where what is to be told differs from what was told last. */
-  async #tell(key: string, value: unknown, act: () => Promise<void>): Promise<void> {
-    const text = canonicalJson(JSON.parse(JSON.stringify(value, plainly)));
-    if (this.#told.get(key) === text) return;
-    await act();
-    this.#told.set(key, text);
-  }
-
-  #tellBackend(backend: BackendNow, state: UdpBackendData["state"], reason: string): void {
-    const { cluster, config, cellId } = backend;
-    this.#options.onBackend({
-      cluster,
-      backend: config.name,
-      address: endpointText(config),
-      state,
-      reason,
-      ...(cellId === undefined ? {} : { cellId }),
-    });
+    for (const backend of backends) await this.#backends.remove(plane, backend);
   }
 
   readonly #healthOf: HealthOf = (backend) => this.#plane?.healthOf(backend);
@@ -379,10 +390,4 @@ export class UdpWorkers {
   async #counters(): Promise<PlaneCounters> {
     return await this.#plane?.counters() ?? { workers: [], shell: {} };
   }
-}
-
-/** Big integers and bytes, which JSON has not, as texts. */
-function plainly(_key: string, value: unknown): unknown {
-  if (typeof value === "bigint") return value.toString();
-  return value instanceof Uint8Array ? value.toHex() : value;
 }

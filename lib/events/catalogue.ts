@@ -31,7 +31,13 @@ import type {
   RecoverySpawnedData,
   RecoverySucceededData,
 } from "./recovery_data.ts";
-import type { UdpBackendData, UdpFlowClosedData, UdpRemovedData, UdpSetData } from "./udp_data.ts";
+import type {
+  UdpBackendData,
+  UdpFlowClosedData,
+  UdpInheritedData,
+  UdpRemovedData,
+  UdpSetData,
+} from "./udp_data.ts";
 
 export * from "./agent_data.ts";
 export type { CellIdentity } from "./cell_identity.ts";
@@ -84,6 +90,7 @@ export const EVENT_TYPES = {
   udpSet: "dev.celld.events.udp.v1.set",
   udpRemoved: "dev.celld.events.udp.v1.removed",
   udpBackend: "dev.celld.events.udp.v1.backend",
+  udpInherited: "dev.celld.events.udp.v1.inherited",
   udpFlowClosed: "dev.celld.events.udp.v1.flow_closed",
   hostStarted: "dev.celld.events.host.v1.started",
   hostStopped: "dev.celld.events.host.v1.stopped",
@@ -240,7 +247,7 @@ export interface HostStoppedData {
   readonly host: string;
   /** Its process. */
   readonly pid: number;
-  /** Why: `signal`, `idle`, `error`, … */
+  /** Why: `signal`, `upgrade`, `error`, … */
   readonly reason: string;
 }
 
@@ -352,6 +359,8 @@ export interface EventDataByType {
   "dev.celld.events.udp.v1.backend": UdpBackendData;
   /** {@link UdpFlowClosedData} */
   "dev.celld.events.udp.v1.flow_closed": UdpFlowClosedData;
+  /** {@link UdpInheritedData} */
+  "dev.celld.events.udp.v1.inherited": UdpInheritedData;
   /** {@link HostStartedData} */
   "dev.celld.events.host.v1.started": HostStartedData;
   /** {@link HostStoppedData} */

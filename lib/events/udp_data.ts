@@ -38,6 +38,18 @@ export interface UdpBackendData {
   readonly cellId?: string;
 }
 
+/** A server took over what the one before it had left of the load balancer. */
+export interface UdpInheritedData {
+  /** Flows that go on. */
+  readonly restored: number;
+  /** Flows that do not: listener or backend is another now, or a limit has no room for them. */
+  readonly flows: number;
+  /** Listeners that do not go on: their name, address or port is another now. */
+  readonly listeners: number;
+  /** Datagrams that waited for room or for a backend, and were given up. */
+  readonly discarded: number;
+}
+
 /** A flow ended. Sampled: one event stands for `sampledOf` flows. */
 export interface UdpFlowClosedData {
   /** The listener's name. */

@@ -151,7 +151,7 @@ function zombiesOf(parent: number): string[] {
   return found;
 }
 
-for (const [worker, signal] of [["flow", "SIGUSR1"], ["host", "SIGUSR2"]] as const) {
+for (const [worker, signal] of [["flow", "SIGUSR1"], ["host", "SIGWINCH"]] as const) {
   kernelTest(
     `adopt: a dead ${worker} worker is told and replaced, and the cells go on under their policy`,
     NEEDS,

@@ -15,6 +15,7 @@ import {
 import { EVENT_TYPES, type UdpBackendData, type UdpFlowClosedData } from "#lib/events/mod.ts";
 import { dataOf } from "#tests/support/celld_stage.ts";
 import { kernelTest } from "#tests/support/kernel.ts";
+import { Served } from "#tests/support/served.ts";
 import { freePort, ServedUdp } from "#tests/support/served_udp.ts";
 import { eventually, UdpBackend, UdpClient } from "#tests/support/udp_ends.ts";
 
@@ -108,6 +109,7 @@ kernelTest(
     };
     const said = await udp.celld("udp", "apply", "-f", udp.file(wrong));
     assertEquals(said.code, 3);
+    assertMatch(said.stderr, /^celld: The UDP document has \d+ problems; nothing was changed\n/);
     for (
       const part of [
         'clusters[0].balance\n    found   "best"\n    wanted  "round-robin" or ',
@@ -219,11 +221,19 @@ kernelTest(
         ["more", "ready"],
       ]);
     }
-    await udp.served.end("SIGTERM");
+    // A wrong file is no reason to disturb the server that is there.
     Deno.writeTextFileSync(`${udp.base}/udp.json`, '{"listeners":[{"name":"in"}]}');
+    await using wrong = new Served(udp.served.stage, [
+      "--take-over",
+      ...["--udp", `${udp.base}/udp.json`],
+    ]);
+    wrong.spawn();
+    assertEquals(await wrong.ended(), 2);
+    assertStringIncludes(wrong.printed, "listeners[0].listen");
+    assertEquals(await client.ask("still", port), "BK:still");
+    assertEquals(await udp.served.end("SIGTERM"), 0);
     udp.served.spawn();
-    assertEquals(await udp.served.ended(), 125);
-    assertStringIncludes(udp.served.printed, "listeners[0].listen");
+    assertEquals(await udp.served.ended(), 2);
   },
 );
 

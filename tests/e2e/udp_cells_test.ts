@@ -4,7 +4,12 @@
  * @module
  */
 import { assert, assertEquals, assertGreater } from "@std/assert";
-import { EVENT_TYPES, type FlowDecisionData, type UdpBackendData } from "#lib/events/mod.ts";
+import {
+  EVENT_TYPES,
+  type FlowDecisionData,
+  type UdpBackendData,
+  type UdpInheritedData,
+} from "#lib/events/mod.ts";
 import type { UdpClusterRecord } from "#lib/http/mod.ts";
 import { campaign, recordCampaign } from "#tests/support/campaign.ts";
 import { dataOf, Stage } from "#tests/support/celld_stage.ts";
@@ -79,6 +84,32 @@ async function untilUp(served: Served, cluster: string, count: number): Promise<
   }
 }
 
+/** A formation whose second member is the backends of `echo`, one of them up. */
+async function startFarm(served: Served): Promise<{ readonly id: string }> {
+  const created = await served.ask("POST", "/v1/formations", {
+    name: "farm",
+    coordinator: "lead",
+    members: [{ id: "lead", spec: { run: { argv: ["sleep", "infinity"] } } }, {
+      id: "echo",
+      authorizedBy: "lead",
+      spec: {
+        ingress: { udp: [{ cluster: "echo", port: PORT }] },
+        run: { argv: ["perl", "-e", ECHO] },
+      },
+    }],
+  });
+  assertEquals(created.status, 201, created.text);
+  await untilUp(served, "echo", 1);
+  return created.json<{ id: string }>();
+}
+
+async function scaleTo(served: Served, id: string, replicas: number): Promise<void> {
+  const wish = { member: "echo", replicas };
+  const answer = await served.ask("POST", `/v1/formations/${id}/scale`, wish);
+  assertEquals(answer.status, 200, answer.text);
+  await untilUp(served, "echo", replicas);
+}
+
 kernelTest(
   "udp cells: a formation grows and shrinks under load, and no request is lost",
   NEEDS,
@@ -94,28 +125,11 @@ kernelTest(
       listeners: [{ name: "in", listen: LISTEN, cluster: "echo", responses: 1 }],
     });
     assertEquals(applied.status, 200, applied.text);
-    const created = await served.ask("POST", "/v1/formations", {
-      name: "farm",
-      coordinator: "lead",
-      members: [{ id: "lead", spec: { run: { argv: ["sleep", "infinity"] } } }, {
-        id: "echo",
-        authorizedBy: "lead",
-        spec: {
-          ingress: { udp: [{ cluster: "echo", port: PORT }] },
-          run: { argv: ["perl", "-e", ECHO] },
-        },
-      }],
-    });
-    assertEquals(created.status, 201, created.text);
-    const { id } = created.json<{ id: string }>();
-    await untilUp(served, "echo", 1);
+    const { id } = await startFarm(served);
 
     const client = stage.lab.spawnInHost("perl", { args: ["-e", ASK], stdout: "piped" });
     const scale = async (replicas: number) => {
-      const wish = { member: "echo", replicas };
-      const answer = await served.ask("POST", `/v1/formations/${id}/scale`, wish);
-      assertEquals(answer.status, 200, answer.text);
-      await untilUp(served, "echo", replicas);
+      await scaleTo(served, id, replicas);
       await new Promise((done) => setTimeout(done, STEADY_MS));
     };
     await scale(3);
@@ -147,6 +161,65 @@ kernelTest(
     );
   },
 );
+
+kernelTest(
+  "udp cells: over an upgrade cells and flows go on, and no request is lost",
+  NEEDS,
+  async () => {
+    await using stage = await Stage.set();
+    await using served = new Served(stage);
+    await served.start();
+    const applied = await served.ask("POST", "/v1/udp", {
+      clusters: [{ name: "echo", health: HEALTH }],
+      listeners: [{ name: "in", listen: LISTEN, cluster: "echo" }],
+    });
+    assertEquals(applied.status, 200, applied.text);
+    const { id } = await startFarm(served);
+    await scaleTo(served, id, 2);
+    const clients = Array.from(
+      { length: 4 },
+      () => stage.lab.spawnInHost("perl", { args: ["-e", ASK], stdout: "piped" }),
+    );
+    const steady = () => new Promise((done) => setTimeout(done, STEADY_MS));
+    await steady();
+    // By a successor, then by the same process.
+    await using next = new Served(stage, ["--take-over"]);
+    next.spawn();
+    assertEquals(await served.ended(), 0, served.printed);
+    await next.ready();
+    await untilUp(next, "echo", 2);
+    await steady();
+    next.signal("SIGUSR2");
+    await untilInherited(next, 2);
+    await untilUp(next, "echo", 2);
+    await steady();
+    const said = await Promise.all(clients.map(async (client) => {
+      client.kill("SIGTERM");
+      return new TextDecoder().decode((await client.output()).stdout).trim().split(" ");
+    }));
+    assertEquals(said.map(([, lost]) => lost), ["0", "0", "0", "0"]);
+    // Each client was one flow all the time, with one cell.
+    assertEquals(said.map(([, , names]) => names.split(",").length), [1, 1, 1, 1]);
+    assertEquals(new Set(said.map(([, , names]) => names)).size, 2);
+    const asked = said.reduce((sum, [count]) => sum + Number(count), 0);
+    recordCampaign("udp cells: two upgrades under load", { asked, lost: 0 });
+    const events = (await next.events()).map(({ event }) => event);
+    const inherited = dataOf<UdpInheritedData>(events, EVENT_TYPES.udpInherited);
+    const all = { restored: 4, flows: 0, listeners: 0, discarded: 0 };
+    assertEquals(inherited, [all, all]);
+  },
+);
+
+/** Waits until a server has taken over so many times, counted from the log's beginning. */
+async function untilInherited(served: Served, count: number): Promise<void> {
+  const untilMs = performance.now() + 60_000;
+  for (;;) {
+    const text = (await served.tryAsk("GET", "/v1/events?limit=1000"))?.text ?? "";
+    if (text.split(EVENT_TYPES.udpInherited).length > count) return await served.ready();
+    assert(performance.now() < untilMs, served.printed);
+    await new Promise((done) => setTimeout(done, 50));
+  }
+}
 
 kernelTest(
   "udp cells: what a spec does not open stays shut for the load balancer too",

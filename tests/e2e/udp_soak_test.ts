@@ -7,8 +7,9 @@
 import { assert, assertEquals, assertGreater } from "@std/assert";
 import { campaign, recordCampaign } from "#tests/support/campaign.ts";
 import { kernelTest } from "#tests/support/kernel.ts";
-import { freePort, ServedUdp } from "#tests/support/served_udp.ts";
+import { ServedUdp } from "#tests/support/served_udp.ts";
 import { eventually } from "#tests/support/udp_ends.ts";
+import { dropsAt, Echo, load } from "#tests/support/udp_load.ts";
 
 const NEEDS = [
   "root",
@@ -21,96 +22,6 @@ const PEAK_SECONDS = campaign(1, 10);
 /** Of the measured peak. */
 const SHARE = 0.8;
 const FLOWS = 64;
-/** Sends back whatever comes. */
-const ECHO = `
-  use IO::Socket::INET;
-  my $socket = IO::Socket::INET->new(LocalAddr => "127.0.0.1", LocalPort => $ARGV[0],
-    Proto => "udp") or die $!;
-  setsockopt($socket, SOL_SOCKET, SO_RCVBUF, pack("i", 1 << 20));
-  while (1) { my $from = recv($socket, my $data, 2048, 0); send($socket, $data, 0, $from) if $from }`;
-/** Sends at a rate, or as fast as answers come (rate 0); says what was sent, heard and overflowed. */
-const LOAD = `
-  use IO::Socket::INET; use Time::HiRes qw(time sleep);
-  my ($port, $rate, $seconds, $flows) = @ARGV;
-  my @sockets = map {
-    my $one = IO::Socket::INET->new(PeerAddr => "127.0.0.1:$port", Proto => "udp") or die $!;
-    setsockopt($one, SOL_SOCKET, SO_RCVBUF, pack("i", 1 << 20)); $one } 1 .. $flows;
-  my ($bits, $sent, $heard, $failed) = ("", 0, 0, 0);
-  vec($bits, fileno($_), 1) = 1 for @sockets;
-  my $hear = sub {
-    my $ready = $bits;
-    return unless select($ready, undef, undef, $_[0]) > 0;
-    for my $one (@sockets) {
-      next unless vec($ready, fileno($one), 1);
-      $heard++ while defined recv($one, my $data, 2048, MSG_DONTWAIT);
-    }};
-  my ($begin, $moved, $before) = (time(), time(), 0);
-  my $text = "x" x 64;
-  while ((my $now = time()) < $begin + $seconds) {
-    my $due = $rate ? int(($now - $begin) * $rate) - $sent : 128 - ($sent - $heard);
-    $due = 64 if $due > 64;
-    for (1 .. $due) { defined send($sockets[$sent % $flows], $text, 0) ? $sent++ : $failed++ }
-    $hear->($due > 0 ? 0 : 0.001);
-    ($moved, $before) = ($now, $heard) if $heard != $before;
-    if (!$rate && $now - $moved > 0.3) { $sent = $heard; $moved = $now }
-  }
-  my $end = time();
-  $hear->(0.1) while time() < $end + 1.5;
-  my %ports = map { sprintf("%04X", $_->sockport) => 1 } @sockets;
-  my $overflowed = 0;
-  open my $table, "<", "/proc/net/udp"; <$table>;
-  while (<$table>) { my @f = split; $overflowed += $f[-1] if $ports{(split /:/, $f[1])[1]} }
-  print "$sent $heard $overflowed $failed\\n";`;
-
-function perl(script: string, ...args: readonly (string | number)[]): Deno.ChildProcess {
-  return new Deno.Command("perl", {
-    args: ["-e", script, ...args.map(String)],
-    stdin: "null",
-    stdout: "piped",
-    stderr: "inherit",
-  }).spawn();
-}
-
-/** A backend in a process of its own. */
-class Echo implements AsyncDisposable {
-  readonly port: number = freePort();
-  #child: Deno.ChildProcess | undefined;
-
-  constructor() {
-    this.start();
-  }
-
-  start(): void {
-    this.#child = perl(ECHO, this.port);
-  }
-
-  async kill(): Promise<void> {
-    const child = this.#child;
-    this.#child = undefined;
-    if (child === undefined) return;
-    child.kill("SIGKILL");
-    await child.output();
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.kill();
-  }
-}
-
-interface Load {
-  readonly sent: number;
-  readonly heard: number;
-  readonly overflowed: number;
-}
-
-async function load(port: number, rate: number, seconds: number): Promise<Load> {
-  const { stdout, success } = await perl(LOAD, port, rate, seconds, FLOWS).output();
-  assert(success);
-  const [sent, heard, overflowed, failed] = new TextDecoder().decode(stdout).split(" ").map(Number);
-  assertEquals(failed, 0);
-  return { sent, heard, overflowed };
-}
-
 /** Of the server: resident bytes, and descriptors. */
 function sizeOf(pid: number): { readonly bytes: number; readonly files: number } {
   const status = Deno.readTextFileSync(`/proc/${pid}/status`);
@@ -175,7 +86,7 @@ kernelTest(
     const up = async () =>
       (await udp.cluster("soak")).backends.every(({ status }) => status === "up");
     await eventually(up, 30_000);
-    const peak = await load(port, 0, PEAK_SECONDS);
+    const peak = await load(port, { rate: 0, seconds: PEAK_SECONDS, flows: FLOWS });
     const rate = Math.floor(peak.heard / PEAK_SECONDS * SHARE);
     assertGreater(rate, 100);
     await eventually(async () => (await udp.listener("soak")).flows === 0, 20_000);
@@ -183,7 +94,7 @@ kernelTest(
     const steadyBefore = dropsAt(steady.port);
     const [before, counted] = [sizeOf(pid), await readCounters(udp)];
 
-    const running = load(port, rate, SECONDS);
+    const running = load(port, { rate, seconds: SECONDS, flows: FLOWS });
     const sizes: number[] = [];
     let isOver = false;
     const over = running.finally(() => isOver = true);
@@ -241,16 +152,6 @@ kernelTest(
     });
   },
 );
-
-/** What the kernel dropped at a socket of loopback, its buffer being full. */
-function dropsAt(port: number): number {
-  const name = `:${port.toString(16).toUpperCase().padStart(4, "0")}`;
-  const rows = Deno.readTextFileSync("/proc/net/udp").split("\n").map((row) =>
-    row.trim().split(/\s+/)
-  );
-  return rows.filter((row) => row[1]?.endsWith(name) && row[2]?.endsWith(":0000"))
-    .reduce((sum, row) => sum + Number(row.at(-1)), 0);
-}
 
 /** What is counted, of the listener, the backends and the sockets, by short names. */
 async function readCounters(udp: ServedUdp): Promise<Map<string, number>> {

@@ -1,5 +1,5 @@
 /**
- * celld, with a way to break its threads from outside: SIGUSR1 breaks the flow worker, SIGUSR2 the
+ * celld, with a way to break its threads from outside: SIGUSR1 breaks the flow worker, SIGWINCH the
  * host worker, SIGPWR the observer, SIGURG the one that recovers, as a bug in them would.
  *
  * @module
@@ -9,7 +9,7 @@ import { composePorts } from "#lib/daemon/mod.ts";
 
 const SIGNALS = {
   SIGUSR1: "celld-flow",
-  SIGUSR2: "celld-host",
+  SIGWINCH: "celld-host",
   SIGPWR: "celld-observer",
   SIGURG: "celld-recovery",
 } as const;

@@ -16,6 +16,8 @@ export interface ServedUdpOptions {
   readonly file?: unknown;
   /** Applied once it serves. */
   readonly document?: unknown;
+  /** See `ServedOptions`. */
+  readonly program?: string;
 }
 
 /** See the module. */
@@ -29,7 +31,7 @@ export class ServedUdp implements AsyncDisposable {
   }
 
   /** Starts a server. */
-  static async start({ file, document }: ServedUdpOptions = {}): Promise<ServedUdp> {
+  static async start({ file, document, program }: ServedUdpOptions = {}): Promise<ServedUdp> {
     const base = Deno.makeTempDirSync({ prefix: "celld-udp-" });
     const settings: Settings = {
       runtimeDir: `${base}/run`,
@@ -44,7 +46,8 @@ export class ServedUdp implements AsyncDisposable {
       new Deno.Command(command, options).spawn();
     const args = file === undefined ? [] : ["--udp", `${base}/udp.json`];
     if (file !== undefined) Deno.writeTextFileSync(`${base}/udp.json`, JSON.stringify(file));
-    const udp = new ServedUdp(base, new Served({ settings, lab: { spawnInHost } }, args));
+    const options = program === undefined ? {} : { program };
+    const udp = new ServedUdp(base, new Served({ settings, lab: { spawnInHost } }, args, options));
     await udp.served.start();
     if (document !== undefined) await udp.apply(document);
     return udp;

@@ -3,7 +3,8 @@
  *
  * A line on stderr says where it listens once it takes commands; with `--json` the lines are JSON
  * on stdout. SIGINT and SIGTERM end it gracefully: requests finish, followers are told, cells go
- * on. SIGHUP does the same.
+ * on. SIGHUP does the same. SIGUSR2 is an upgrade: it starts again in its own place, or makes room
+ * for the `celld serve --take-over` that sent it.
  *
  * @module
  */
@@ -20,6 +21,7 @@ export interface ServeFlags {
   readonly tlsKey?: string;
   readonly corsOrigin?: readonly string[];
   readonly stopCells?: boolean;
+  readonly takeOver?: boolean;
   /** Path of the UDP load balancer's document. */
   readonly udp?: string;
 }
@@ -38,6 +40,8 @@ export async function serveCommand(context: CliContext, flags: ServeFlags): Prom
     if (!stopping.signal.aborted) say({ stopping: signal }, `${signal}: stopping`);
     stopping.abort();
   });
+  const upgrading = new AbortController();
+  const stopUpgrading = io.onSignal(() => upgrading.abort(), ["SIGUSR2"]);
   try {
     await context.ports.serve({
       settings,
@@ -51,9 +55,12 @@ export async function serveCommand(context: CliContext, flags: ServeFlags): Prom
         say({ ready: true, url, socketPath }, `ready on ${url} and ${socketPath}`),
       onWarning: (text) => say({ warning: text }, text),
       signal: stopping.signal,
+      isTakingOver: flags.takeOver === true,
+      upgradeSignal: upgrading.signal,
     });
   } finally {
     stopListening();
+    stopUpgrading();
   }
   return EXIT_OK;
 }

@@ -33,9 +33,15 @@ export async function udpApplyCommand(context: CliContext, flags: UdpApplyFlags)
   const text = await readSpecText(context.io, flags.file);
   const options = { isPruning: flags.prune === true, isDryRun: flags.dryRun === true };
   return await withApi(context, flags, async (api) => {
-    tell(context, await api.udp.apply(text, options), options.isDryRun ? " (dry run)" : "");
+    const change = await api.udp.apply(text, options).catch(refuseDocument);
+    tell(context, change, options.isDryRun ? " (dry run)" : "");
     return EXIT_OK;
   });
+}
+
+/** The server's refusal, and what it is about: its problems are no spec's. */
+function refuseDocument(error: unknown): never {
+  throw error instanceof Error ? Object.assign(error, { document: "UDP document" }) : error;
 }
 
 /** What can be shown. */
@@ -60,7 +66,11 @@ export async function udpGetCommand(
       if (name !== undefined) throw new UsageError("Cannot show one flow", "flows have no names");
       const { listener, cluster, limit } = flags;
       const flows = await api.udp.flows({ listener, cluster, limit });
-      return show(context, flows, () => renderUdpFlows(flows, context.outOptions));
+      const code = show(context, flows, () => renderUdpFlows(flows, context.outOptions));
+      if (flows.length > 0 && flows.length === limit) {
+        context.io.writeErr(`Only the first ${limit} are shown; --limit says how many.\n`);
+      }
+      return code;
     }
     const all = thing === "listeners" ? await api.udp.listeners() : await api.udp.clusters();
     const found = name === undefined ? all : all.filter((it) => it.name === name);

@@ -10,7 +10,7 @@ import * as cell from "./cell.ts";
 import * as flow from "./flow.ts";
 import * as host from "./host.ts";
 import * as recovery from "./recovery.ts";
-import { UDP_BACKEND, UDP_FLOW_CLOSED, UDP_REMOVED, UDP_SET } from "./udp.ts";
+import { UDP_BACKEND, UDP_FLOW_CLOSED, UDP_INHERITED, UDP_REMOVED, UDP_SET } from "./udp.ts";
 
 /** The schema of each type's data. */
 export const EVENT_DATA_SCHEMAS: Readonly<Record<EventType, JsonSchema>> = {
@@ -55,6 +55,7 @@ export const EVENT_DATA_SCHEMAS: Readonly<Record<EventType, JsonSchema>> = {
   [EVENT_TYPES.udpSet]: UDP_SET,
   [EVENT_TYPES.udpRemoved]: UDP_REMOVED,
   [EVENT_TYPES.udpBackend]: UDP_BACKEND,
+  [EVENT_TYPES.udpInherited]: UDP_INHERITED,
   [EVENT_TYPES.udpFlowClosed]: UDP_FLOW_CLOSED,
   [EVENT_TYPES.hostStarted]: host.HOST_STARTED,
   [EVENT_TYPES.hostStopped]: host.HOST_STOPPED,

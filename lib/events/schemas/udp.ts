@@ -3,7 +3,13 @@
  *
  * @module
  */
-import type { UdpBackendData, UdpFlowClosedData, UdpRemovedData, UdpSetData } from "../udp_data.ts";
+import type {
+  UdpBackendData,
+  UdpFlowClosedData,
+  UdpInheritedData,
+  UdpRemovedData,
+  UdpSetData,
+} from "../udp_data.ts";
 import { COUNT, ID, objectOf, oneOf, optional, TEXT } from "./define.ts";
 
 const KIND = oneOf("listener", "cluster");
@@ -31,6 +37,12 @@ export const UDP_BACKEND = objectOf<UdpBackendData>("A backend changed its state
   reason: TEXT,
   cellId: optional(ID),
 });
+
+/** {@link UdpInheritedData} */
+export const UDP_INHERITED = objectOf<UdpInheritedData>(
+  "A server took over the load balancer's sockets and flows from the one before.",
+  { restored: COUNT, flows: COUNT, listeners: COUNT, discarded: COUNT },
+);
 
 /** {@link UdpFlowClosedData} */
 export const UDP_FLOW_CLOSED = objectOf<UdpFlowClosedData>("A flow ended; sampled.", {

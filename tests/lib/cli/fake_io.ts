@@ -33,7 +33,8 @@ export interface FakeIoOptions {
 export function fakeIo(options: FakeIoOptions = {}): FakeIo & { appended: Map<string, string> } {
   const decoder = new TextDecoder();
   const streams = { out: "", err: "" };
-  const handlers = new Set<(signal: string) => void>();
+  const ending = ["SIGINT", "SIGTERM", "SIGHUP"];
+  const handlers = new Map<(signal: string) => void, readonly string[]>();
   const appended = new Map<string, string>();
   const textOf = (chunk: string | Uint8Array) =>
     typeof chunk === "string" ? chunk : decoder.decode(chunk);
@@ -42,7 +43,10 @@ export function fakeIo(options: FakeIoOptions = {}): FakeIo & { appended: Map<st
     out: () => streams.out,
     err: () => streams.err,
     listenerCount: () => handlers.size,
-    raise: (signal) => handlers.forEach((handle) => handle(signal)),
+    raise: (signal) =>
+      handlers.forEach((signals, handle) => {
+        if (signals.includes(signal)) handle(signal);
+      }),
     writeOut(chunk) {
       if (streams.out.length >= (options.readerGoneAfterBytes ?? Infinity)) {
         throw new ReaderGoneError("Cannot write: the reader closed the pipe");
@@ -74,8 +78,8 @@ export function fakeIo(options: FakeIoOptions = {}): FakeIo & { appended: Map<st
         close: () => {},
       };
     },
-    onSignal(handle) {
-      handlers.add(handle);
+    onSignal(handle, signals = ending) {
+      handlers.set(handle, signals);
       return () => handlers.delete(handle);
     },
     nowMs: () => options.nowMs ?? 0,

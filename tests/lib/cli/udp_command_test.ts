@@ -93,10 +93,13 @@ Deno.test("udp apply tells what is wrong in a document, and where", async () => 
     served.plane.udp!.answer = refuse("spec-invalid", "Cannot read it", { errors });
     const { code, err } = await ask(served, "udp apply -f udp.yaml");
     assertEquals(code, 3);
-    assertStringIncludes(
+    assertEquals(
       err,
-      "listeners[0].listen\n    found   1\n    wanted  an address and a port",
+      "celld: The UDP document has a problem; nothing was changed\n" +
+        "  listeners[0].listen\n    found   1\n    wanted  an address and a port\n",
     );
+    const json = JSON.parse((await ask(served, "udp apply -f udp.yaml --json")).err);
+    assertEquals([json.error.exitCode, json.error.problems], [3, errors]);
   });
 });
 
@@ -112,6 +115,11 @@ Deno.test("udp get shows listeners, backends and flows, as tables and as JSON", 
     assertEquals(backends.includes("\x1b"), false);
     assertMatch(await out("udp get flows"), /\nin +127\.0\.0\.1:5 +- +1\.5s +3 +2\n$/);
     assertEquals(JSON.parse(await out("udp get flows --json")), FLOW as unknown);
+    assertEquals((await ask(served, "udp get flows")).err, "");
+    // There may be more than what was asked for: it is said, past the output.
+    const cut = await ask(served, "udp get flows --limit 1 --json");
+    assertEquals(JSON.parse(cut.out), FLOW as unknown);
+    assertEquals([cut.code, cut.err], [0, "Only the first 1 are shown; --limit says how many.\n"]);
     assertEquals(JSON.parse(await out("udp get clusters --json")), CLUSTER as unknown);
     const none = await ask(served, "udp get listeners none");
     assertEquals([none.code, none.err], [1, 'celld: there is no listener "none"\n']);

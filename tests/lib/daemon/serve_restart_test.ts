@@ -5,8 +5,9 @@
  */
 import { assertEquals } from "@std/assert";
 import {
+  type LifeNote,
   nextRestart,
-  parseRestartNote,
+  parseLifeNote,
   type RestartNote,
   restartWaitMs,
   WorkerGoneError,
@@ -30,10 +31,23 @@ Deno.test("restart: waits double in a row, up to a bound; a long life ends the r
 });
 
 Deno.test("restart: a note is read as it was written, and nothing else is one", () => {
-  const note = nextRestart(undefined, GONE, 0);
-  assertEquals(parseRestartNote(JSON.stringify(note)), note);
-  assertEquals([note.worker, note.detail], ["flow", "it died"]);
-  for (const text of ["", "x", "null", "1", "[]", "{}", '{"worker":"flow","restarts":1.5}']) {
-    assertEquals(parseRestartNote(text), undefined);
-  }
+  const restart = nextRestart(undefined, GONE, 0);
+  assertEquals([restart.worker, restart.detail], ["flow", "it died"]);
+  const notes: LifeNote[] = [{}, { restart }, { inheritanceFd: 17 }, { restart, inheritanceFd: 3 }];
+  for (const note of notes) assertEquals(parseLifeNote(JSON.stringify(note)), note);
+  for (
+    const text of [
+      "",
+      "x",
+      "null",
+      "1",
+      "[]",
+      '{"restart":{}}',
+      '{"restart":{"worker":"flow","restarts":1.5}}',
+      // The first three are not ours to close.
+      '{"inheritanceFd":2}',
+      '{"inheritanceFd":"17"}',
+      '{"inheritanceFd":3.5}',
+    ]
+  ) assertEquals(parseLifeNote(text), undefined, text);
 });

@@ -215,6 +215,7 @@ const EXAMPLES: { readonly [K in EventType]: Required<EventDataByType[K]> } = {
     reason: "no answer",
     cellId: "cell-x",
   },
+  [EVENT_TYPES.udpInherited]: { restored: 9, flows: 1, listeners: 0, discarded: 0 },
   [EVENT_TYPES.udpFlowClosed]: {
     listener: "dns",
     cluster: "dns",
