@@ -305,8 +305,8 @@ function tellDestination(fd: number, family: number): void {
 }
 
 /**
- * A bound IPv6 socket may send from an address that is this host's by a local route alone, as any
- * IPv4 socket may (`ip_route_output_key` asks the routes, `ip6_datagram_send_ctl` the interfaces).
+ * A bound IPv6 socket may send from an address that is this host's by a local route alone, like every
+ * IPv4 socket (`ip_route_output_key` asks the routes, `ip6_datagram_send_ctl` the interfaces).
  * Before the socket is bound, it would let it have an address that is nobody's.
  */
 function answerFromAny(fd: number, family: number): void {

@@ -83,6 +83,8 @@ export class Predecessor implements Disposable {
     } catch (error) {
       onWarning(`Cannot let process ${this.pid} go: ${reasonOf(error)}`);
     }
+    // What was sent is read all the same.
+    this.#socket.close();
   }
 
   /** Ends the connection: where it was not let go, it goes on. */

@@ -7,7 +7,7 @@
  * ```
  *
  * The workers start with the first setting. What cannot be done (an address that is taken) is told,
- * and tried again. Drains are of this process: a restart ends them.
+ * and tried again. Drains are of this process and its successors by upgrade: a restart ends them.
  *
  * @module
  */
