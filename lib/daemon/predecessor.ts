@@ -24,9 +24,10 @@ import {
   SyscallError,
 } from "#ffi/mod.ts";
 import { reasonOf, RunError } from "./cell_order.ts";
+import { InheritanceError } from "./inheritance.ts";
 import { type LoadedInheritance, loadInheritance } from "./inheritance_file.ts";
 import { catchesSignal, findLockHolder } from "./lock_holder.ts";
-import { pause, receive, send, type SuccessionMessage, SUCCESSOR_SOCKET } from "./successor.ts";
+import { pause, receive, send, SUCCESSOR_SOCKET } from "./successor.ts";
 
 /** How long the server in charge may take to answer, in milliseconds. */
 export const HELLO_TIMEOUT_MS = 10_000;
@@ -158,41 +159,53 @@ async function accept(
   throw new RunError(`Cannot take over: process ${pid} does not answer`);
 }
 
-/** All that it leaves. */
+/** All that it leaves. Rejects with {@link RunError}; then nothing of it is open any more. */
 async function takeAll(
   socket: DescriptorSocket,
   process: Fd,
-  { signal, onWarning }: PredecessorOptions,
+  options: PredecessorOptions,
 ): Promise<LoadedInheritance> {
   const fds = new Map<number, Fd>();
   try {
-    const deadline = performance.now() + INHERITANCE_TIMEOUT_MS;
-    while (performance.now() < deadline && !signal.aborted) {
-      const message = receive(socket);
-      if (message === "closed") break;
-      if (message === "empty") {
-        if (hasProcessEnded(process)) break;
-        await pause();
-      } else if (message.type === "hello") {
-        onWarning(`Taking over from process ${message.pid}, celld ${message.version}`);
-      } else if (message.type === "descriptors") keep(fds, message, message.fds);
-      else if (message.type === "inheritance") return load(fds, message.fds);
-    }
-    const why = signal.aborted ? "it was stopped" : "the server in charge gave nothing";
-    throw new RunError(`Cannot take over: ${why}`);
-  } catch (error) {
+    return await takeMessages(socket, process, options, fds);
+  } catch (cause) {
     for (const fd of fds.values()) fd.close();
-    throw error;
+    if (cause instanceof RunError) throw cause;
+    const reason = reasonOf(cause);
+    const message = cause instanceof InheritanceError ? reason : `Cannot take over: ${reason}`;
+    throw new RunError(message, { cause });
   }
 }
 
-function keep(
+async function takeMessages(
+  socket: DescriptorSocket,
+  process: Fd,
+  { signal, onWarning }: PredecessorOptions,
   fds: Map<number, Fd>,
-  { numbers }: SuccessionMessage & { readonly type: "descriptors" },
-  received: readonly Fd[],
-): void {
+): Promise<LoadedInheritance> {
+  const deadline = performance.now() + INHERITANCE_TIMEOUT_MS;
+  while (performance.now() < deadline && !signal.aborted) {
+    const message = receive(socket);
+    if (message === "closed") break;
+    if (message === "empty") {
+      if (hasProcessEnded(process)) break;
+      await pause();
+      continue;
+    }
+    if (message.type === "inheritance") return load(fds, message.fds);
+    if (message.type === "hello") {
+      onWarning(`Taking over from process ${message.pid}, celld ${message.version}`);
+    }
+    keep(fds, message.type === "descriptors" ? message.numbers : [], message.fds);
+  }
+  const why = signal.aborted ? "it was stopped" : "the server in charge gave nothing";
+  throw new RunError(`Cannot take over: ${why}`);
+}
+
+/** Keeps descriptors by the numbers that they have with the sender; closes those without one. */
+function keep(fds: Map<number, Fd>, numbers: readonly number[], received: readonly Fd[]): void {
   received.forEach((fd, at) => {
-    const number = numbers[at];
+    const number = Array.isArray(numbers) ? numbers[at] : undefined;
     if (number === undefined || fds.has(number)) fd.close();
     else fds.set(number, fd);
   });
@@ -216,8 +229,6 @@ function load(fds: Map<number, Fd>, received: readonly Fd[]): LoadedInheritance 
     }
     fds.clear();
     return loaded;
-  } catch (error) {
-    throw new RunError(reasonOf(error), { cause: error });
   } finally {
     file.close();
   }

@@ -187,7 +187,7 @@ export class Server {
   }
 
   async #serveUntilTold(): Promise<void> {
-    const { signal, settings, isEndingCells } = this.#options;
+    const { signal, settings, isEndingCells, onWarning } = this.#options;
     const tokens = this.#openTokens();
     const execs = this.#openExecs();
     await this.#udp.begin();
@@ -219,6 +219,8 @@ export class Server {
       this.#phase = "ready";
       this.#options.onReady({ url: server.url, socketPath: this.#options.socketPath });
       await abortOf(AbortSignal.any([signal, this.#broken.signal, this.#upgrade]));
+      // It does not wait for long: what is to be ended first may take longer.
+      if (this.#upgrade.aborted) this.#successor = Successor.meet(settings.stateDir, onWarning);
     } finally {
       this.#phase = "stopping";
       clearInterval(trimming);
@@ -245,10 +247,6 @@ export class Server {
   /** Flows end with a server that ends, and are left to one that goes on. */
   async #leaveUdp(): Promise<void> {
     if (!this.#isGoingOn) return await this.#udp.close();
-    if (this.#upgrade.aborted) {
-      const { settings, onWarning } = this.#options;
-      this.#successor = Successor.meet(settings.stateDir, onWarning);
-    }
     this.#released = await this.#udp.release();
   }
 

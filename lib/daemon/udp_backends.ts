@@ -6,7 +6,7 @@
  */
 import type { UdpBackendData } from "#lib/events/mod.ts";
 import { type BackendConfig, type ClusterConfig, endpointText } from "#lib/udp/mod.ts";
-import type { UdpPlane } from "#lib/udp/mod_shell.ts";
+import type { UdpPlanePort } from "#lib/udp/mod_shell.ts";
 import type { ReleasedBackend } from "./inheritance.ts";
 import { backendSettings } from "./udp_plan.ts";
 import type { BackendNow, UdpRegistry } from "./udp_registry.ts";
@@ -44,7 +44,7 @@ export class UdpBackends {
 
   /** Sets one; its number. */
   async set(
-    plane: UdpPlane,
+    plane: UdpPlanePort,
     cluster: string,
     { config, cellId, isStopping }: WantedBackend,
     { health }: ClusterConfig,
@@ -80,7 +80,7 @@ export class UdpBackends {
   }
 
   /** Forgets one. */
-  async remove(plane: UdpPlane, backend: BackendNow): Promise<void> {
+  async remove(plane: UdpPlanePort, backend: BackendNow): Promise<void> {
     const key = `${backend.cluster}/${backend.config.name}`;
     this.#registry.backends.delete(key);
     this.#registry.backendNumbers.retire(key);
@@ -103,7 +103,7 @@ export class UdpBackends {
   }
 
   /** A cell that is to end answers what it has, and gets nothing new. */
-  async #drainStopping(plane: UdpPlane, backend: BackendNow): Promise<void> {
+  async #drainStopping(plane: UdpPlanePort, backend: BackendNow): Promise<void> {
     backend.isDraining = true;
     await plane.setBackendState(backend.number, "draining");
     this.tell(backend, "draining", "its cell is to end");

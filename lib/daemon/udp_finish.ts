@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { UdpPlane } from "#lib/udp/mod_shell.ts";
+import type { UdpPlanePort } from "#lib/udp/mod_shell.ts";
 
 /** How long replies are waited for at the end, in milliseconds: who is restarted is to be soon. */
 export const FINISH_MS = 1000;
@@ -14,7 +14,7 @@ const LOOK_MS = 20;
  * {@link FINISH_MS}. Flows of `oneWay` listeners, by number, are not waited for. Never rejects.
  */
 export async function finishReplies(
-  plane: Pick<UdpPlane, "drain" | "snapshot">,
+  plane: Pick<UdpPlanePort, "drain" | "snapshot">,
   oneWay: ReadonlySet<number>,
 ): Promise<void> {
   const untilMs = performance.now() + FINISH_MS;

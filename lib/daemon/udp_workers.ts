@@ -27,7 +27,7 @@ import {
   readUdpListener,
   UDP_CONFIG_LIMITS,
 } from "#lib/udp/mod.ts";
-import type { ClosedFlow, PlaneCounters, UdpPlane } from "#lib/udp/mod_shell.ts";
+import type { ClosedFlow, PlaneCounters, UdpPlanePort } from "#lib/udp/mod_shell.ts";
 import { reasonOf } from "./cell_order.ts";
 import { finishReplies } from "./udp_finish.ts";
 import type { NamedFlow } from "./udp_flows.ts";
@@ -78,7 +78,7 @@ export class UdpWorkers {
   readonly #registry = new UdpRegistry();
   readonly #told = new ToldOnce();
   readonly #backends: UdpBackends;
-  #plane: UdpPlane | undefined;
+  #plane: UdpPlanePort | undefined;
   #queue: Promise<void> = Promise.resolve();
   /** The one that waits for its turn, and what it will bring the workers to. */
   #next: Promise<void> | undefined;
@@ -233,7 +233,7 @@ export class UdpWorkers {
     }
   }
 
-  async #start(): Promise<UdpPlane> {
+  async #start(): Promise<UdpPlanePort> {
     const { UdpPlane } = await import("#lib/udp/mod_shell.ts");
     const { balancer, onWarning, onFlow, onUntold } = this.#options;
     const { workers, maxFlows, whenFull, prefixes } = balancer;
@@ -292,7 +292,7 @@ export class UdpWorkers {
     }
   }
 
-  async #setCluster(plane: UdpPlane, name: string, config: ClusterConfig): Promise<void> {
+  async #setCluster(plane: UdpPlanePort, name: string, config: ClusterConfig): Promise<void> {
     const cells = this.#options.cellsOf(config.cells, name).map(
       ({ cellId, isStopping, address, port, weight }) => ({
         cellId,
@@ -324,7 +324,7 @@ export class UdpWorkers {
     for (const backend of gone) await this.#backends.remove(plane, backend);
   }
 
-  async #setListener(plane: UdpPlane, name: string, config: ListenerConfig): Promise<void> {
+  async #setListener(plane: UdpPlanePort, name: string, config: ListenerConfig): Promise<void> {
     const number = this.#registry.listenerNumbers.give(name);
     const cluster = config.cluster === null
       ? null
@@ -362,21 +362,21 @@ export class UdpWorkers {
     return isSame ? backend.number : undefined;
   };
 
-  #drainListener(plane: UdpPlane, listener: ListenerNow, number: number, afterMs: number): void {
+  #drainListener(plane: UdpPlanePort, listener: ListenerNow, number: number, afterMs: number): void {
     listener.isDraining = true;
     listener.drainUntilMs = performance.now() + afterMs;
     // The drain goes on by itself; who asked need not wait for its end.
     void plane.drain(afterMs, number).catch(() => {});
   }
 
-  async #removeListener(plane: UdpPlane, name: string): Promise<void> {
+  async #removeListener(plane: UdpPlanePort, name: string): Promise<void> {
     const number = this.#registry.listenerNumbers.retire(name);
     this.#registry.listeners.delete(name);
     this.#told.forget(`listener/${name}`);
     if (number !== undefined) await plane.removeListener(number);
   }
 
-  async #removeCluster(plane: UdpPlane, name: string): Promise<void> {
+  async #removeCluster(plane: UdpPlanePort, name: string): Promise<void> {
     const backends = this.#registry.backendsOf(name);
     const number = this.#registry.clusterNumbers.retire(name);
     this.#registry.clusters.delete(name);
