@@ -33,7 +33,7 @@ export interface FakeIoOptions {
 export function fakeIo(options: FakeIoOptions = {}): FakeIo & { appended: Map<string, string> } {
   const decoder = new TextDecoder();
   const streams = { out: "", err: "" };
-  const ending = ["SIGINT", "SIGTERM", "SIGHUP"];
+  const ending: Deno.Signal[] = ["SIGINT", "SIGTERM", "SIGHUP"];
   const handlers = new Map<(signal: string) => void, readonly string[]>();
   const appended = new Map<string, string>();
   const textOf = (chunk: string | Uint8Array) =>
