@@ -119,11 +119,10 @@ async function goOn(
   if (signal.aborted || !upgradeSignal.aborted) return close();
   if (successor === undefined) onWarning("Starting again, for an upgrade");
   else {
-    const failure = await successor.give(released ?? NOTHING_LEFT);
-    if (failure === undefined) return close();
+    const failure = await successor.give(released ?? NOTHING_LEFT, signal);
+    if (failure === undefined || signal.aborted) return close();
     onWarning(`The successor, process ${successor.pid}, does not serve: ${failure}; going on`);
   }
-  if (signal.aborted) return close();
   startAgain({ released, isUpgrade: successor === undefined });
 }
 

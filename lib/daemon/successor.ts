@@ -73,8 +73,10 @@ export class Successor implements Disposable {
   /**
    * Gives it what is left, of which it gets descriptors of its own, and waits until it serves.
    * Resolves with why it does not; `undefined` where it does. Never rejects.
+   *
+   * @param signal Aborted: wait no longer.
    */
-  async give(released: ReleasedUdp): Promise<string | undefined> {
+  async give(released: ReleasedUdp, signal: AbortSignal): Promise<string | undefined> {
     try {
       const file = storeInheritance(released);
       try {
@@ -82,7 +84,7 @@ export class Successor implements Disposable {
       } finally {
         file.close();
       }
-      return await this.#awaitServing();
+      return await this.#awaitServing(signal);
     } catch (error) {
       return reasonOf(error);
     }
@@ -113,9 +115,10 @@ export class Successor implements Disposable {
     }
   }
 
-  async #awaitServing(): Promise<string | undefined> {
+  async #awaitServing(signal: AbortSignal): Promise<string | undefined> {
     const deadline = performance.now() + SERVING_TIMEOUT_MS;
     while (performance.now() < deadline) {
+      if (signal.aborted) return "it was not waited for any longer";
       const message = receive(this.#socket);
       if (message === "closed") return "it ended before it served";
       if (message !== "empty" && message.type === "serving") return undefined;

@@ -33,7 +33,11 @@ const say = (text: string) => console.log(text);
 const bytes = (text: string) => new TextEncoder().encode(text);
 
 /** Gives so many flows, with a descriptor each, and says how that went. */
-async function give(stateDir: string, flowCount: number): Promise<void> {
+async function give(
+  stateDir: string,
+  flowCount: number,
+  signal: AbortSignal = new AbortController().signal,
+): Promise<void> {
   using successor = Successor.meet(stateDir, say);
   using event = EventFd.create();
   const listeners = [{ listener: 3, fd: event.number, dropped: 0 }];
@@ -44,13 +48,14 @@ async function give(stateDir: string, flowCount: number): Promise<void> {
     listeners: [{ name: "dns", number: 3, address: "127.0.0.1", port: 53 }],
     backends: [],
     workers: [{ listeners, sources: [], flows, discarded: 0 }],
-  });
+  }, signal);
   for (const one of events) one.close();
   say(failure ?? "it serves");
 }
 
 const MODES: Readonly<Record<string, (stateDir: string) => void | Promise<void>>> = {
   give: (stateDir) => give(stateDir, 600),
+  "give, and wait for a moment": (stateDir) => give(stateDir, 0, AbortSignal.timeout(100)),
   end: () => Deno.exit(0),
   wait: () => new Promise(() => {}),
   "hello and end": (stateDir) => {

@@ -123,6 +123,15 @@ Deno.test("succession: where we fail, the other one hears that too", async () =>
   await server.says("it ended before it served");
 });
 
+Deno.test("succession: the other one waits for us no longer than it is to", async () => {
+  await using server = await PlayedServer.start("give, and wait for a moment");
+  using predecessor = await server.ask();
+  await server.says("it was not waited for any longer");
+  closeReleased(predecessor!.inheritance.released);
+  // It has gone: that is no error of ours.
+  predecessor!.confirm((text) => server.warnings.push(text));
+});
+
 Deno.test("succession: one that would die of the signal gets none", async () => {
   await using server = await PlayedServer.start("deaf");
   await assertRejects(() => server.ask(), RunError, "does not know how");
