@@ -8,26 +8,7 @@
  */
 import { DescriptorSocket, EventFd, OPEN, openFile, tryLock } from "#ffi/mod.ts";
 import { Successor, SUCCESSOR_SOCKET } from "#lib/daemon/successor.ts";
-
-const FLOW = {
-  caps: { requests: 0, responses: null, amplification: null },
-  listener: 3,
-  backend: 0,
-  tuple: [0, 0, 0xffff, 1, 0, 0, 0xffff, 2, 3],
-  affinity: 0,
-  flags: 1,
-  roundTrips: 0,
-  requests: 1,
-  responses: 0,
-  replies: 0,
-  dropped: 0,
-  reselections: 0,
-  bytesIn: 4,
-  bytesOut: 0,
-  ageMs: 1,
-  firstReplyMs: -1,
-  remainingMs: 1000,
-};
+import { inheritedFlow } from "#tests/support/inherited_flow.ts";
 
 const say = (text: string) => console.log(text);
 const bytes = (text: string) => new TextEncoder().encode(text);
@@ -42,7 +23,7 @@ async function give(
   using event = EventFd.create();
   const listeners = [{ listener: 3, fd: event.number, dropped: 0 }];
   const events = Array.from({ length: flowCount }, () => EventFd.create());
-  const flows = events.map(({ number }) => ({ ...FLOW, fd: number }));
+  const flows = events.map(({ number }) => inheritedFlow({ listener: 3, fd: number }));
   const failure = await successor!.give({
     hashKey: { low: 1, high: 2 },
     listeners: [{ name: "dns", number: 3, address: "127.0.0.1", port: 53 }],

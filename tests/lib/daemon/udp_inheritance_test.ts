@@ -8,6 +8,7 @@ import { duplicateFd, EventFd, Fd, SyscallError } from "#ffi/mod.ts";
 import type { ReleasedBackend, ReleasedUdp } from "#lib/daemon/inheritance.ts";
 import { UdpInheritance } from "#lib/daemon/udp_inheritance.ts";
 import type { InheritedFlow } from "#lib/udp/mod.ts";
+import { inheritedFlow } from "#tests/support/inherited_flow.ts";
 
 /** Descriptors that are really open, by what they stand for. */
 class Descriptors implements Disposable {
@@ -44,26 +45,7 @@ function isOpen(number: number): boolean {
 }
 
 function flow(listener: number, backend: number, fd?: number): InheritedFlow {
-  return {
-    caps: { requests: 0, responses: null, amplification: null },
-    listener,
-    backend,
-    tuple: [0, 0, 0xffff, 1, 0, 0, 0xffff, 2, 3],
-    affinity: 0,
-    flags: 1,
-    roundTrips: 0,
-    requests: 1,
-    responses: 0,
-    replies: 0,
-    dropped: 0,
-    reselections: 0,
-    bytesIn: 4,
-    bytesOut: 0,
-    ageMs: 1,
-    firstReplyMs: -1,
-    remainingMs: 1000,
-    ...(fd === undefined ? {} : { fd }),
-  };
+  return inheritedFlow({ listener, backend, ...(fd === undefined ? {} : { fd }) });
 }
 
 /** Two workers, two listeners, two backends. */
