@@ -6,10 +6,18 @@
  *
  * @module
  */
+import { parseIp } from "#lib/base/mod.ts";
 import { check, ERRNO } from "../errno.ts";
 import { Fd } from "../fd.ts";
 import { call, NR, syscall, withScratch } from "../syscall.ts";
-import { AF, decodeSockaddr, SOCKADDR_BYTES_MAX, type SocketAddress } from "./sockaddr.ts";
+import {
+  AF,
+  decodeSockaddr,
+  encodeSockaddr,
+  inetSocketAddress,
+  SOCKADDR_BYTES_MAX,
+  type SocketAddress,
+} from "./sockaddr.ts";
 import {
   type BufferGrant,
   getOption,
@@ -265,6 +273,22 @@ export function localAddress(fd: number): SocketAddress {
     if (address === undefined) throw new TypeError(`Cannot read the address of socket ${fd}`);
     return address;
   });
+}
+
+/**
+ * Has the kernel give a listener nothing any more: it is connected to itself, so that none of those
+ * who share its address is passed by for it. What is queued in it can be read still. One that cannot
+ * be connected goes on to get datagrams.
+ */
+export function detachUdpListener(fd: number): void {
+  const address = localAddress(fd);
+  if (!("address" in address)) return;
+  const isWildcard = parseIp(address.address)?.bits === 0n;
+  const loopback = address.family === "ipv6" ? "::1" : "127.0.0.1";
+  const self = encodeSockaddr(
+    inetSocketAddress(isWildcard ? loopback : address.address, address.port),
+  );
+  withScratch((arena) => syscall(NR.connect, fd, arena.copy(self), self.length));
 }
 
 /** Address and family of a socket that another one opened; it is closed on exec from now on. */

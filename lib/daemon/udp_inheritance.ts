@@ -16,7 +16,12 @@ import type {
   InheritedSource,
   ListenerInheritance,
 } from "#lib/udp/mod.ts";
-import type { ReleasedBackend, ReleasedListener, ReleasedUdp } from "./inheritance.ts";
+import {
+  descriptorsOf,
+  type ReleasedBackend,
+  type ReleasedListener,
+  type ReleasedUdp,
+} from "./inheritance.ts";
 
 /** A listener of the server before. */
 export interface TakenListener {
@@ -49,6 +54,8 @@ interface WorkerPart {
 export class UdpInheritance {
   /** The key that the hashing policies had. */
   readonly hashKey: HashKey;
+  /** Descriptors that came with it. */
+  readonly fileCount: number;
   readonly #listeners: Map<string, ReleasedListener>;
   readonly #backends: Map<string, ReleasedBackend>;
   readonly #keys: Map<number, string>;
@@ -60,6 +67,7 @@ export class UdpInheritance {
   /** Takes over the descriptors. */
   constructor({ hashKey, listeners, backends, workers }: ReleasedUdp) {
     this.hashKey = hashKey;
+    this.fileCount = descriptorsOf({ workers }).length;
     this.#listeners = new Map(listeners.map((one) => [one.name, one]));
     this.#backends = new Map(backends.map((one) => [one.key, one]));
     this.#keys = new Map(backends.map((one) => [one.number, one.key]));

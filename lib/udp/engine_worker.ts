@@ -136,6 +136,8 @@ export class UdpEngine implements UdpSink {
       listeners: this.#listeners,
       replyTuples: this.#replyTuples,
       tellErrors: () => this.#tellErrors(),
+      readOther: (listener, fd, dropped) =>
+        this.#ingress.drainOther(listener, fd, dropped, this.#now),
     });
   }
 

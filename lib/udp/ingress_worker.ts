@@ -16,6 +16,8 @@ import type { ListenerSettings } from "./worker_messages.ts";
 
 /** Datagrams taken from a listener before the others have their turn. */
 export const BUDGET_DATAGRAMS = 256;
+/** Batches that are taken of a socket that gets nothing any more: more than any buffer has room for. */
+const OTHER_BATCHES_MAX = 1 << 16;
 /** Time a listener has before the others have their turn. */
 export const BUDGET_MS = 1;
 /** What {@link Ingress} needs of a slab. */
@@ -60,6 +62,24 @@ export class Ingress {
     this.#received = new UdpReceiveBatch(parts.slab, 0);
   }
 
+  /**
+   * Deals with what waits in another socket of a listener's, which gets nothing any more.
+   *
+   * @param dropped Losses at it that were told already.
+   */
+  drainOther(listener: Listener, fd: number, dropped: number, now: number): void {
+    this.current = listener.settings.listener;
+    this.#tuple.set(listener.socket.local, LOCAL_AT);
+    for (let batch = 0; batch < OTHER_BATCHES_MAX; batch++) {
+      const count = this.#received.receive(fd);
+      for (let at = 0; at < count; at++) this.#handleDatagram(listener, at, now);
+      this.#afterBatch();
+      if (count < UDP_BATCH) break;
+    }
+    this.current = -1;
+    this.#noteLosses(dropped);
+  }
+
   /** Deals with a listener's datagrams, within its budget. */
   drain(listener: Listener, now: number): void {
     const { socket } = listener;
@@ -75,12 +95,15 @@ export class Ingress {
       if (count < UDP_BATCH || performance.now() >= untilMs) break;
     }
     this.current = -1;
-    const lost = this.#received.droppedTotal - socket.droppedTotal;
-    if (lost > 0) {
-      socket.droppedTotal = this.#received.droppedTotal;
-      this.#counters[SHELL_COUNTER.kernelDropped] += lost;
-    }
+    socket.droppedTotal = this.#noteLosses(socket.droppedTotal);
+  }
+
+  /** Counts what the kernel dropped at a socket past what was told; what is told now. */
+  #noteLosses(told: number): number {
+    const total = Math.max(told, this.#received.droppedTotal);
+    this.#counters[SHELL_COUNTER.kernelDropped] += total - told;
     this.#received.droppedTotal = 0;
+    return total;
   }
 
   /** A datagram that another worker took and that belongs here. */

@@ -8,10 +8,11 @@
  *
  * @module
  */
-import { closeUdpSocket } from "#ffi/mod.ts";
+import { closeUdpSocket, detachUdpListener } from "#ffi/mod.ts";
 import type { Clusters } from "./clusters_worker.ts";
 import { CLOSE, type FlowId, NO_BACKEND, slotOf } from "./contract.ts";
 import type { InheritedFlow, ListenerInheritance, ReleasedWorker } from "./inherited.ts";
+import type { Listener } from "./ingress_worker.ts";
 import type { Listeners } from "./listeners_worker.ts";
 import type { UdpManager } from "./manager.ts";
 import type { Sources } from "./sources_worker.ts";
@@ -29,6 +30,8 @@ export interface InheritanceParts {
   readonly replyTuples: Map<number, Uint32Array<ArrayBuffer>>;
   /** Ends the flows that could not have a socket. */
   readonly tellErrors: () => void;
+  /** Takes what waits in another socket of a listener's. */
+  readonly readOther: (listener: Listener, fd: number, dropped: number) => void;
 }
 
 /** See the module. */
@@ -55,13 +58,18 @@ export class Inheritance {
     now: number,
   ): ListenAnswer {
     const { listeners } = this.#parts;
-    const flows = inherited?.flows ?? [];
-    for (const { fd } of flows) if (fd !== undefined && fd !== inherited?.fd) this.#fds.add(fd);
+    const { flows = [], surplus = [] } = inherited ?? {};
+    for (const { fd } of [...flows, ...surplus]) {
+      if (fd !== undefined && fd !== inherited?.fd) this.#fds.add(fd);
+    }
     try {
       const isNew = listeners.get(settings.listener) === undefined;
       const answer = listeners.set(settings, configure, inherited);
+      if (!isNew) return { ...answer, restored: 0 };
       const own = flows.filter(({ listener }) => listener === settings.listener);
-      return { ...answer, restored: isNew ? this.#restore(own, now) : 0 };
+      const restored = this.#restore(own, now);
+      this.#readSurplus(settings.listener, surplus);
+      return { ...answer, restored };
     } finally {
       this.#next = undefined;
       for (const fd of this.#fds) closeUdpSocket(fd);
@@ -119,6 +127,15 @@ export class Inheritance {
     this.#next = undefined;
     tellErrors();
     return manager.flowCount - before;
+  }
+
+  #readSurplus(number: number, surplus: NonNullable<ListenerInheritance["surplus"]>): void {
+    const listener = this.#parts.listeners.get(number);
+    if (listener === undefined) return;
+    for (const { fd, dropped } of surplus) {
+      detachUdpListener(fd);
+      this.#parts.readOther(listener, fd, dropped);
+    }
   }
 
   #flows(now: number): InheritedFlow[] {

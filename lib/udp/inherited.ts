@@ -61,6 +61,8 @@ export interface ListenerInheritance {
   readonly dropped: number;
   /** The flows that came in there, with the numbers that listener and backends have here. */
   readonly flows: readonly InheritedFlow[];
+  /** Sockets of workers that are no more: what waits in them is read, then they are closed. */
+  readonly surplus?: readonly Pick<InheritedListener, "fd" | "dropped">[];
 }
 
 /** What a worker leaves that is gone. */
@@ -72,6 +74,10 @@ export const NOTHING_RELEASED: ReleasedWorker = {
 };
 
 /** The descriptors of a listener's inheritance. */
-export function descriptorsOfListener({ fd, flows }: ListenerInheritance): number[] {
-  return [fd, ...flows.flatMap((flow) => flow.fd === undefined ? [] : [flow.fd])];
+export function descriptorsOfListener({ fd, flows, surplus }: ListenerInheritance): number[] {
+  return [
+    fd,
+    ...surplus?.map((one) => one.fd) ?? [],
+    ...flows.flatMap((flow) => flow.fd === undefined ? [] : [flow.fd]),
+  ];
 }

@@ -50,6 +50,8 @@ export interface UdpPlaneOptions {
   readonly whenFull?: WhenFull;
   /** Own addresses that flows go round, for the bound by ports. @default {1} */
   readonly sources?: number;
+  /** Descriptors that are open already for flows and listeners to come, a predecessor's. @default {0} */
+  readonly inheritedFiles?: number;
   /** Secret of the hashing policies, shared by hosts that must agree. @default {a random one} */
   readonly hashKey?: HashKey;
   /** The longest datagram that any listener may take. @default {65535} */
@@ -113,7 +115,7 @@ export class UdpPlane {
   private constructor(options: UdpPlaneOptions) {
     const workers = options.workers ?? 1;
     const bound = boundFlows({
-      ...readSocketLimits(),
+      ...readSocketLimits(options.inheritedFiles),
       ...pick(options, "sources"),
       asked: options.maxFlows,
     });

@@ -8,7 +8,6 @@ import { type FlowBound, shareOf } from "./flow_bound.ts";
 import { DIRECTORY_BYTES, RING_BYTES } from "./hand_over.ts";
 import {
   descriptorsOfListener,
-  type InheritedFlow,
   type InheritedSource,
   type ListenerInheritance,
   NOTHING_RELEASED,
@@ -181,24 +180,21 @@ function listenOf(answer: OrderAnswer): ListenAnswer {
 }
 
 /**
- * What there is for as many workers. A predecessor may have had more: their sockets are closed. With
- * one worker all clients come to it, and it gets the flows of all.
+ * What there is for as many workers. A predecessor may have had more: the first one gets their flows,
+ * and reads what waits in their sockets.
  */
 function shareAmong(
   inherited: readonly (ListenerInheritance | undefined)[],
   workers: number,
 ): readonly (ListenerInheritance | undefined)[] {
+  const surplus = inherited.slice(workers).filter((part) => part !== undefined);
   const own = inherited.slice(0, workers);
-  const flows: InheritedFlow[] = [];
-  for (const part of inherited.slice(workers)) {
-    if (part === undefined) continue;
-    closeUdpSocket(part.fd);
-    flows.push(...part.flows);
-  }
   const [first] = own;
-  if (workers === 1 && first !== undefined) {
-    return [{ ...first, flows: [...first.flows, ...flows] }];
+  if (surplus.length === 0) return own;
+  if (first === undefined) {
+    surplus.flatMap(descriptorsOfListener).forEach(closeUdpSocket);
+    return own;
   }
-  for (const { fd } of flows) if (fd !== undefined) closeUdpSocket(fd);
-  return own;
+  const flows = [first, ...surplus].flatMap((part) => part.flows);
+  return [{ ...first, flows, surplus }, ...own.slice(1)];
 }

@@ -262,6 +262,45 @@ kernelTest("udp inherited: one worker after one: two, and one after two", [], as
   await closeAll([...clients, ...others]);
 });
 
+for (const [before, after] of [[3, 1], [3, 2]]) {
+  bothFamilies(
+    `udp inherited: what waits for workers that are no more is not lost (${before} to ${after})`,
+    async (address) => {
+      const plane = { workers: before };
+      await using stage = await SuccessionStage.start({ address, backends: 2, plane });
+      const clients = await openClients(24, address);
+      for (const client of clients) await client.ask("x", stage.port, address);
+      const texts = Array.from({ length: 8 }, (_, index) => `waits ${index}`);
+      await stage.succeed({
+        plane: { workers: after },
+        between: async () => {
+          for (const text of texts) {
+            for (const client of clients) await client.send(text, stage.port, address);
+          }
+        },
+      });
+      for (const client of clients) {
+        const replies = await take(client, texts.length);
+        assertEquals(new Set(replies.map((reply) => reply.split(":")[1])), new Set(texts));
+      }
+      assertEquals(socketsAt(stage.port), after);
+      // Nobody is asked who does not listen any more.
+      const others = await openClients(24, address);
+      for (const client of [...clients, ...others]) await client.ask("y", stage.port, address);
+      await closeAll([...clients, ...others]);
+    },
+  );
+}
+
+/** Sockets of this host that are bound to a UDP port, connected or not. */
+function socketsAt(port: number): number {
+  const end = `:${port.toString(16).toUpperCase().padStart(4, "0")}`;
+  const rows = ["udp", "udp6"].flatMap((table) =>
+    Deno.readTextFileSync(`/proc/thread-self/net/${table}`).split("\n")
+  );
+  return rows.filter((row) => row.trim().split(/\s+/)[1]?.endsWith(end)).length;
+}
+
 kernelTest("udp inherited: a flow that has nothing to send by opens a socket", [], async () => {
   await using stage = await SuccessionStage.start();
   await using client = await UdpClient.open();

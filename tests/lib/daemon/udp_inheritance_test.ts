@@ -86,6 +86,7 @@ const onlyA = ({ key }: ReleasedBackend) => key === "dns/a" ? 70 : undefined;
 Deno.test("inheritance: a listener's sockets and flows go over, under numbers of today", () => {
   using descriptors = new Descriptors();
   const inheritance = new UdpInheritance(released(descriptors));
+  assertEquals(inheritance.fileCount, 14);
   const taken = inheritance.takeListener("dns", { address: "127.0.0.1", port: 5353 }, 1, onlyA);
   assertEquals([taken?.port, taken?.drainMs, taken?.sockets.length], [5353, 7, 2]);
   assertEquals(taken?.flowCount, 4);
