@@ -120,6 +120,7 @@ async function goOn(
   if (successor === undefined) onWarning("Starting again, for an upgrade");
   else {
     const failure = await successor.give(released ?? NOTHING_LEFT, signal);
+    if (failure === undefined) onWarning(`Process ${successor.pid} has taken over`);
     if (failure === undefined || signal.aborted) return close();
     onWarning(`The successor, process ${successor.pid}, does not serve: ${failure}; going on`);
   }

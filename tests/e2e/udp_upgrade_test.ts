@@ -145,6 +145,7 @@ for (const address of ["127.0.0.1", "::1"]) {
       assertEquals(await udp.served.ended(), 0, udp.served.printed);
       await next.ready();
       assert(next.pid !== pid);
+      assertStringIncludes(udp.served.printed, `Process ${next.pid} has taken over`);
       const before = askers.sent;
       await using fresh = await UdpClient.open(address);
       assertStringIncludes(await fresh.ask("ping", port, address), ":ping");
@@ -207,7 +208,7 @@ kernelTest(
   [...NEEDS, "path:/usr/bin/perl"],
   async () => {
     const rounds = campaign(2, 20);
-    const flows = 64;
+    const flows = campaign(64, 900);
     await using udp = await ServedUdp.start();
     await using echo = new Echo();
     const address = `127.0.0.1:${echo.port}`;
