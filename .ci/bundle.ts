@@ -12,8 +12,12 @@
 
 import { REPOSITORY } from "./files.ts";
 
-/** First line of the bundle: all permissions, no configuration, JavaScript whatever the name. */
-export const SHEBANG = "#!/usr/bin/env -S deno run -A --no-config --no-lock --quiet --ext=js";
+/**
+ * First line of the bundle: all permissions, no configuration, JavaScript whatever the name, and
+ * what `deno.json` asks for besides.
+ */
+export const SHEBANG =
+  "#!/usr/bin/env -S deno run -A --unstable-net --no-config --no-lock --quiet --ext=js";
 
 /** Bundles `main.ts` into a runnable file at `output`. */
 export async function bundle(output: string): Promise<void> {

@@ -25,7 +25,6 @@ import {
   type ListenerConfig,
   readUdpCluster,
   readUdpListener,
-  UDP_CONFIG_LIMITS,
 } from "#lib/udp/mod.ts";
 import type { ClosedFlow, PlaneCounters, UdpPlanePort } from "#lib/udp/mod_shell.ts";
 import { reasonOf } from "./cell_order.ts";
@@ -36,6 +35,7 @@ import type { InheritanceLeft, UdpInheritance } from "./udp_inheritance.ts";
 import { UdpBackends, type WantedBackend } from "./udp_backends.ts";
 import { clusterSettings, keyOf, listenerSettings } from "./udp_plan.ts";
 import { type HealthOf, type ListenerNow, UdpRegistry } from "./udp_registry.ts";
+import { startPlane } from "./udp_start.ts";
 import { ToldOnce } from "./udp_told.ts";
 
 /** A cell that can be a backend. */
@@ -234,14 +234,9 @@ export class UdpWorkers {
   }
 
   async #start(): Promise<UdpPlanePort> {
-    const { UdpPlane } = await import("#lib/udp/mod_shell.ts");
     const { balancer, onWarning, onFlow, onUntold } = this.#options;
-    const { workers, maxFlows, whenFull, prefixes } = balancer;
-    // What nobody asked for is cut without a word.
-    const asked = maxFlows === UDP_CONFIG_LIMITS.maxFlowsDefault ? {} : { maxFlows };
-    const hashKey = this.#inheritance?.hashKey;
-    const known = hashKey === undefined ? {} : { hashKey };
-    const plane = await UdpPlane.start({ workers, ...asked, ...known, whenFull });
+    const { prefixes } = balancer;
+    const plane = await startPlane(balancer, this.#inheritance, onWarning);
     for (const text of plane.told) onWarning(text);
     plane.onFlow = onFlow;
     plane.onUntold = onUntold;
@@ -362,7 +357,12 @@ export class UdpWorkers {
     return isSame ? backend.number : undefined;
   };
 
-  #drainListener(plane: UdpPlanePort, listener: ListenerNow, number: number, afterMs: number): void {
+  #drainListener(
+    plane: UdpPlanePort,
+    listener: ListenerNow,
+    number: number,
+    afterMs: number,
+  ): void {
     listener.isDraining = true;
     listener.drainUntilMs = performance.now() + afterMs;
     // The drain goes on by itself; who asked need not wait for its end.

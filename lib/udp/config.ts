@@ -21,9 +21,12 @@ import {
   type BalancerConfig,
   type ClusterConfig,
   type ListenerConfig,
+  type ShellChoice,
   UDP_CONFIG_LIMITS,
   type UdpConfig,
 } from "./config_types.ts";
+
+const SHELLS: readonly ShellChoice[] = ["auto", "fast", "portable"];
 
 /** A document that says something that cannot be. Its message is one line a problem. */
 export class UdpConfigError extends SyntaxError {
@@ -115,12 +118,19 @@ function readAll<T extends { readonly name: string }>(
 
 function readBalancer(reader: FieldReader, path: string, value: unknown): BalancerConfig {
   const { workersMax, maxFlowsMax, maxFlowsDefault } = UDP_CONFIG_LIMITS;
-  const known = ["workers", "maxFlows", "whenFull", "prefixes"];
+  const known = ["shell", "workers", "maxFlows", "whenFull", "prefixes"];
   const fields = value === undefined ? {} : reader.object(path, value, known) ?? {};
   const at = (name: string) => path === "" ? name : `${path}.${name}`;
   const { workers, maxFlows, whenFull, prefixes } = fields;
+  const shell = readChoice(reader, at("shell"), fields.shell, SHELLS, "auto");
+  const bounds = { min: 1, max: workersMax, fallback: 1 };
+  const count = readNumber(reader, at("workers"), workers, bounds);
+  if (shell === "portable" && count > 1) {
+    reader.note(at("workers"), workers, "1, since the portable shell has one thread");
+  }
   return {
-    workers: readNumber(reader, at("workers"), workers, { min: 1, max: workersMax, fallback: 1 }),
+    shell,
+    workers: count,
     maxFlows: readNumber(reader, at("maxFlows"), maxFlows, {
       min: 1,
       max: maxFlowsMax,

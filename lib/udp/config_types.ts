@@ -103,8 +103,13 @@ export interface ClusterConfig {
   readonly sourceAddresses?: SourceAddresses;
 }
 
+/** What carries datagrams: the fast shell where it can run, that one or none, or the portable one. */
+export type ShellChoice = "auto" | "fast" | "portable";
+
 /** The balancer's own settings. */
 export interface BalancerConfig {
+  /** What carries datagrams. */
+  readonly shell: ShellChoice;
   /** Threads; each has its own part of every listener's flows. */
   readonly workers: number;
   /** Of all workers. */

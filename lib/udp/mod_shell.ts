@@ -5,7 +5,10 @@
  * @module
  */
 export * from "./health_shell.ts";
+export type { UdpPlanePort } from "./plane_port.ts";
 export * from "./portable_shell.ts";
+export type { OpenDatagramSocket } from "./portable_sockets_shell.ts";
+export type { DatagramPeer } from "./send_lane.ts";
 export * from "./udp_shell.ts";
 export { UdpOrderError, UdpWorkerGoneError } from "./worker_link_shell.ts";
 export type {

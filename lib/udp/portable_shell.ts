@@ -1,289 +1,272 @@
 /**
- * The same balancer on `node:dgram`, for hosts where the fast shell cannot run: one thread, a
- * promise a datagram, some thirty times slower, and blind to ICMP.
+ * The same balancer on `Deno.listenDatagram`, for hosts where the fast shell cannot run: in the
+ * owner's own thread, a promise a datagram.
  *
- * What differs past speed: replies of a wildcard listener leave from the address that the kernel
- * chooses, and losses in the kernel are not counted. A flow's socket is connected, and each reply's
- * sender is compared with the backend all the same. It takes nothing over from a predecessor and
- * leaves nothing: what it opens belongs to `node:dgram`.
+ * What differs past speed: no ICMP message is seen, so that a backend's silence is all that tells of
+ * its end; losses in the kernel are not counted; a listener's buffers are the kernel's default; what
+ * comes to a wildcard address is answered from the address that the kernel chooses; there are no
+ * source addresses, and no runs of datagrams. A flow's socket is not connected: datagrams of others
+ * are dropped here, and counted (`foreign`). An IPv6 wildcard listener takes its port of IPv4 too;
+ * with `isV6Only` what comes that way is dropped and counted. It takes nothing over from a
+ * predecessor, and leaves nothing.
+ *
+ * It needs Deno's `--unstable-net`.
  *
  * @module
  */
-import { createSocket, type RemoteInfo, type Socket } from "node:dgram";
-import { parseIp } from "#lib/base/mod.ts";
-import { Clusters } from "./clusters_worker.ts";
-import { type BackendState, CLOSE_NAMES, type CloseReason, type FlowId } from "./contract.ts";
-import { UdpManager } from "./manager.ts";
-import { writeProxyHeader } from "./proxy_protocol.ts";
-import { CLIENT_AT, clientOf, LOCAL_AT, TUPLE_WORDS, writeAddress, writePorts } from "./tuple.ts";
-import type { UdpPlane } from "./udp_shell.ts";
+import { closeUdpSocket } from "#ffi/mod.ts";
+import { BackendWatch } from "./backend_watch_shell.ts";
+import type { BackendState, PrefixLimit, WhenFull } from "./contract.ts";
+import { awaitDrained } from "./drain_shell.ts";
+import { boundFlows } from "./flow_bound.ts";
+import type { HealthView } from "./health.ts";
 import {
-  type BackendSettings,
-  type ClosedFlow,
-  type ClusterSettings,
-  type CoreCounters,
-  type ListenAnswer,
-  listenerEvent,
-  type ListenerSettings,
+  descriptorsOfListener,
+  type InheritedSource,
+  type ListenerInheritance,
+  type ReleasedWorker,
+} from "./inherited.ts";
+import type { HashKey } from "./keyed_hash.ts";
+import type { UdpPlanePort } from "./plane_port.ts";
+import { PortableEngine } from "./portable_engine_shell.ts";
+import { type OpenDatagramSocket, openDatagramSocket } from "./portable_sockets_shell.ts";
+import type { Report } from "./reports.ts";
+import { readShellCounters, SHELL_COUNTER } from "./shell_counters.ts";
+import type { FlowSnapshot } from "./snapshot.ts";
+import { readSocketLimits } from "./socket_limits_shell.ts";
+import type { BackendHealth, PlaneCounters, UdpPlaneOptions } from "./udp_shell.ts";
+import { UdpOrderError, UdpWorkerGoneError } from "./worker_link_shell.ts";
+import type {
+  BackendSettings,
+  ClosedFlow,
+  ClusterSettings,
+  ListenAnswer,
+  ListenerSettings,
 } from "./worker_messages.ts";
 
-/** What both planes can do. */
-export type UdpPlanePort = Pick<
-  UdpPlane,
-  | "onFlow"
-  | "setListener"
-  | "removeListener"
-  | "setCluster"
-  | "removeCluster"
-  | "setBackend"
-  | "setBackendState"
-  | "stop"
->;
+/** What a portable plane is made of: as `UdpPlaneOptions`, with one worker. */
+export interface PortablePlaneOptions extends Omit<UdpPlaneOptions, "workers"> {
+  /** For tests: opens sockets in place of `Deno.listenDatagram`. */
+  readonly open?: OpenDatagramSocket;
+}
 
 const DATAGRAM_BYTES_MAX = 65_535;
-/** Longest PROXY protocol header with its TLVs. */
-const HEADROOM_BYTES = 128;
-
-interface Upstream {
-  readonly socket: Socket;
-  readonly listener: number;
-  readonly backend: number;
-  /** Sends wait for the socket to be connected. */
-  readonly connected: Promise<void>;
-}
 
 /** See the module. */
 export class PortableUdpPlane implements UdpPlanePort {
   /** Told of each flow that ended. */
   onFlow: (flow: ClosedFlow) => void = () => {};
-  readonly #manager: UdpManager;
-  readonly #clusters: Clusters;
-  readonly #listeners = new Map<number, { socket: Socket; port: number; address: string }>();
-  readonly #upstreams = new Map<FlowId, Upstream>();
-  readonly #backends = new Map<number, BackendSettings>();
-  readonly #closing = new Set<Promise<void>>();
-  readonly #tuple = new Uint32Array(TUPLE_WORDS);
-  #listener = 0;
-  #timer: ReturnType<typeof setTimeout> | undefined;
+  /** Told of flows that ended without being told, too many at once. */
+  onUntold: (count: number) => void = () => {};
+  /** Told of each change of a backend's health. */
+  onHealth: (backend: number, isUp: boolean, reason: string) => void = () => {};
+  /** Told once, when it cannot go on. */
+  onGone: (error: Error) => void = () => {};
+  /** What the operator should know: bounds that were cut. */
+  readonly told: readonly string[];
+  /** Of the hashing policies. */
+  readonly hashKey: HashKey;
+  /** There is one thread, the owner's. */
+  readonly workers = 1;
+  readonly #flowsMax: number;
+  readonly #engine: PortableEngine;
+  readonly #watch: BackendWatch;
+  readonly #ending = new AbortController();
+  #gone: UdpWorkerGoneError | undefined;
 
-  /**
-   * Starts without listeners.
-   *
-   * @param maxFlows Flows at one time; each has a socket.
-   */
-  constructor(maxFlows: number) {
-    const [seed, low, high] = crypto.getRandomValues(new Uint32Array(3));
-    const hashKey = { low, high };
-    this.#manager = new UdpManager({ sink: this, maxFlows, tableSeed: seed, hashKey });
-    this.#clusters = new Clusters(
-      hashKey,
-      seed,
-      (backend) => this.#manager.backendFlows(backend),
+  private constructor(options: PortablePlaneOptions) {
+    const { sources = 1, maxFlows: asked, inheritedFiles } = options;
+    const bound = boundFlows({ ...readSocketLimits(inheritedFiles), sources, asked });
+    this.told = bound.told;
+    this.#flowsMax = bound.maxFlows;
+    const [low, high, tableSeed, probeSeed] = crypto.getRandomValues(new Uint32Array(4));
+    this.hashKey = options.hashKey ?? { low, high };
+    this.#engine = new PortableEngine({
+      maxFlows: bound.maxFlows,
+      tableSeed,
+      hashKey: this.hashKey,
+      whenFull: options.whenFull ?? "refuse",
+      checkInvariants: options.checkInvariants ?? false,
+      datagramBytesMax: options.datagramBytesMax ?? DATAGRAM_BYTES_MAX,
+      tellsFlows: options.tellsFlows ?? true,
+      open: options.open ?? openDatagramSocket,
+      onReport: (report) => this.#handleReport(report),
+      onFailure: (error) => {
+        this.#gone = new UdpWorkerGoneError(
+          0,
+          error instanceof Error ? error.message : String(error),
+        );
+        this.onGone(this.#gone);
+      },
+    });
+    this.#watch = new BackendWatch(
+      probeSeed,
+      (backend, state) => this.#setState(backend, state),
+      (backend, isUp, reason) => this.onHealth(backend, isUp, reason),
     );
   }
 
-  /** As `UdpPlane.setListener`. Throws the error of `node:dgram`. */
-  async setListener(settings: ListenerSettings): Promise<ListenAnswer> {
-    const { listener, address } = settings;
-    let open = this.#listeners.get(listener);
-    if (open === undefined) {
-      const socket = createSocket({
-        type: typeOf(address),
-        ipv6Only: settings.isV6Only ?? true,
-      });
-      await bind(socket, settings.port, address);
-      open = { socket, port: socket.address().port, address };
-      this.#listeners.set(listener, open);
-      socket.on("message", (message, from) => this.#handleClient(listener, message, from));
-    }
-    this.#manager.config(listenerEvent(settings, DATAGRAM_BYTES_MAX), performance.now());
-    return { port: open.port, bufferShortBytes: 0, takesRuns: false, restored: 0 };
+  /** Starts without listeners. Rejects with `TypeError` where this Deno has no datagram sockets. */
+  static start(options: PortablePlaneOptions = {}): Promise<PortableUdpPlane> {
+    return new Promise((resolve) => {
+      if (options.open === undefined) {
+        openDatagramSocket({ transport: "udp", hostname: "127.0.0.1", port: 0 }).close();
+      }
+      resolve(new PortableUdpPlane(options));
+    });
   }
 
-  /** As `UdpPlane.removeListener`. */
-  async removeListener(listener: number): Promise<void> {
-    this.#manager.closeAll(performance.now(), listener);
-    const open = this.#listeners.get(listener);
-    this.#listeners.delete(listener);
-    if (open !== undefined) await close(open.socket);
+  /** Flows at one time: bounded by sockets. */
+  get maxFlows(): number {
+    return this.#engine.manager.maxFlows;
   }
 
-  /** As `UdpPlane.setCluster`. Rejects with `TypeError` on source addresses, which need the kernel. */
-  setCluster(settings: ClusterSettings): Promise<void> {
-    const { cluster, limit, sourceAddresses } = settings;
-    if (sourceAddresses !== undefined) {
-      const reason = "the portable plane has a socket for each flow";
-      return Promise.reject(new TypeError(`Cannot use source addresses: ${reason}`));
-    }
-    this.#clusters.setCluster(settings);
-    this.#manager.config({ type: "cluster", cluster, limit: limit ?? {} }, performance.now());
-    return Promise.resolve();
-  }
-
-  /** As `UdpPlane.removeCluster`. */
-  removeCluster(cluster: number): Promise<void> {
-    this.#clusters.removeCluster(cluster);
-    return Promise.resolve();
-  }
-
-  /** As `UdpPlane.setBackend`, without health. */
-  setBackend(settings: BackendSettings): Promise<void> {
-    const { backend, limit, quicServerId } = settings;
-    this.#clusters.setBackend(settings);
-    this.#backends.set(backend, settings);
-    const server = quicServerId === undefined ? {} : { quicServerId };
-    this.#manager.config(
-      { type: "backend", backend, limit: limit ?? {}, ...server },
-      performance.now(),
-    );
-    return Promise.resolve();
-  }
-
-  /** As `UdpPlane.setBackendState`. */
-  setBackendState(backend: number, state: BackendState): Promise<void> {
-    this.#clusters.setState(backend, state);
-    this.#manager.onBackendState(backend, state, performance.now());
-    return Promise.resolve();
-  }
-
-  /** Counters of the core. */
-  counters(): Pick<CoreCounters, "listeners" | "flows"> {
-    const listeners = [...this.#listeners.keys()].map((listener) => ({
-      listener,
-      values: this.#manager.listenerCounters.read(listener),
+  /** As `UdpPlanePort.setListener`; it takes nothing over: what it is given is closed. */
+  setListener(
+    settings: ListenerSettings,
+    inherited: readonly (ListenerInheritance | undefined)[] = [],
+  ): Promise<ListenAnswer> {
+    for (const part of inherited) part && descriptorsOfListener(part).forEach(closeUdpSocket);
+    return this.#order(() => ({
+      port: this.#engine.listen(settings),
+      bufferShortBytes: 0,
+      takesRuns: false,
+      restored: 0,
     }));
-    return { listeners, flows: this.#manager.flowCount };
   }
 
-  /** Ends all flows and sockets. */
+  /** Closes a listener and ends its flows. */
+  async removeListener(listener: number): Promise<void> {
+    await this.#order(() => this.#engine.unlisten(listener));
+  }
+
+  /** As `UdpPlanePort.setCluster`. Source addresses are refused: they need the kernel. */
+  setCluster(
+    settings: ClusterSettings,
+    inherited: readonly (readonly InheritedSource[] | undefined)[] = [],
+  ): Promise<void> {
+    for (const part of inherited) part?.forEach(({ fd }) => closeUdpSocket(fd));
+    return this.#order(() => {
+      const { cluster, limit, sourceAddresses } = settings;
+      if (sourceAddresses !== undefined) {
+        const reason = "the portable shell has a socket for each flow";
+        throw new UdpOrderError("EOPNOTSUPP", `Cannot use source addresses: ${reason}`);
+      }
+      this.#engine.clusters.setCluster(settings);
+      this.#config({ type: "cluster", cluster, limit: limit ?? {} });
+    });
+  }
+
+  /** Nothing is ever taken over. */
+  serveInherited(): Promise<void> {
+    return this.#order(() => {});
+  }
+
+  /** Forgets a cluster. */
+  removeCluster(cluster: number): Promise<void> {
+    return this.#order(() => this.#engine.clusters.removeCluster(cluster));
+  }
+
+  /** Sets a backend and how its health is found; where nothing is said, it is up. */
+  async setBackend(settings: BackendSettings, health?: BackendHealth): Promise<void> {
+    await this.#order(() => {
+      const { backend, limit, quicServerId } = settings;
+      const server = quicServerId === undefined ? {} : { quicServerId };
+      this.#engine.setBackend(settings);
+      this.#config({ type: "backend", backend, limit: limit ?? {}, ...server });
+    });
+    await this.#watch.set(settings, health);
+  }
+
+  /** Says how a backend is, against or without its health; `removed` forgets it. */
+  async setBackendState(backend: number, state: BackendState): Promise<void> {
+    await this.#watch.setState(backend, state);
+  }
+
+  /** What is known of a backend's health; `undefined` where nobody looks. */
+  healthOf(backend: number): HealthView | undefined {
+    return this.#watch.view(backend);
+  }
+
+  /** Bounds flows of each source prefix. */
+  setPrefixLimit(limit: PrefixLimit | null): Promise<void> {
+    return this.#order(() => this.#config({ type: "prefixes", limit }));
+  }
+
+  /** Bounds flows, up to what the plane was started with. */
+  setMaxFlows(maxFlows: number, whenFull?: WhenFull): Promise<void> {
+    return this.#order(() => {
+      if (maxFlows > this.#flowsMax) {
+        throw new RangeError(`Cannot bound flows to ${maxFlows}: want at most ${this.#flowsMax}`);
+      }
+      this.#config({ type: "table", maxFlows, ...(whenFull === undefined ? {} : { whenFull }) });
+    });
+  }
+
+  /** As `UdpPlanePort.drain`. */
+  async drain(afterMs: number, listener?: number): Promise<void> {
+    await this.#order(() => {
+      this.#engine.change(() => {
+        this.#engine.manager.drain(performance.now() + afterMs, listener);
+      });
+    });
+    await awaitDrained(() => this.counters(), afterMs, listener, this.#ending.signal);
+  }
+
+  /** Ends a drain before its time. */
+  undrain(listener?: number): Promise<void> {
+    return this.#order(() => this.#engine.manager.undrain(listener));
+  }
+
+  /** Live flows. */
+  snapshot(): Promise<FlowSnapshot[]> {
+    return this.#order(() => this.#engine.manager.snapshot(performance.now()));
+  }
+
+  /** The shell's counters; those that only the kernel could tell are 0. */
+  shellCounters(): Readonly<Record<string, number>> {
+    const { counters, manager } = this.#engine;
+    counters[SHELL_COUNTER.flows] = manager.flowCount;
+    return readShellCounters(counters);
+  }
+
+  /** All counters. */
+  counters(): Promise<PlaneCounters> {
+    return this.#order(() => ({ workers: [this.#engine.read()], shell: this.shellCounters() }));
+  }
+
+  /** Ends all flows and sockets; the second time it does nothing. */
   async stop(): Promise<void> {
-    clearTimeout(this.#timer);
-    for (const listener of [...this.#listeners.keys()]) await this.removeListener(listener);
-    await Promise.all(this.#closing);
+    if (this.#ending.signal.aborted) return;
+    this.#ending.abort();
+    await this.#watch.stop();
+    await this.#engine.close();
   }
 
-  /** See `UdpSink`. */
-  selectBackend(
-    _flow: FlowId,
-    cluster: number,
-    affinity: number,
-    preferred: number,
-    avoid: number,
-  ): number {
-    return this.#clusters.pick(cluster, affinity, preferred, avoid);
+  /** Ends it: nothing goes over. */
+  async release(): Promise<ReleasedWorker[]> {
+    await this.stop();
+    return [];
   }
 
-  /** See `UdpSink`. */
-  openUpstream(flow: FlowId, backend: number): void {
-    this.#drop(flow);
-    const settings = this.#backends.get(backend);
-    if (settings === undefined) return;
-    const { address, port } = settings;
-    const socket = createSocket(typeOf(address));
-    // Asked for an ICMP error some runtimes answer with this: the next datagram tries again.
-    socket.on("error", () => {});
-    socket.on("message", (message, from) => {
-      if (from.port !== port || from.address !== address) return;
-      const bytes = new Uint8Array(message);
-      this.#manager.onUpstreamDatagram(flow, bytes, 0, bytes.length, performance.now());
-      this.#arm();
-    });
-    const connected = new Promise<void>((resolve) =>
-      socket.connect(port, address, () => resolve())
-    );
-    this.#upstreams.set(flow, { socket, listener: this.#listener, backend, connected });
+  /** What it throws is what the promise rejects with. */
+  async #order<T>(act: () => T | Promise<T>): Promise<T> {
+    if (this.#gone !== undefined) throw this.#gone;
+    if (this.#ending.signal.aborted) throw new UdpWorkerGoneError(0, "it was stopped");
+    return await act();
   }
 
-  /** See `UdpSink`. */
-  sendToBackend(
-    flow: FlowId,
-    bytes: Uint8Array,
-    offset: number,
-    length: number,
-    withProxyHeader: boolean,
-  ): void {
-    const upstream = this.#upstreams.get(flow);
-    if (upstream === undefined) return;
-    const datagram = new Uint8Array(HEADROOM_BYTES + length);
-    datagram.set(bytes.subarray(offset, offset + length), HEADROOM_BYTES);
-    let from = HEADROOM_BYTES;
-    if (withProxyHeader) {
-      const tuple = new Uint32Array(TUPLE_WORDS);
-      this.#manager.live.readTuple(flow, tuple, 0);
-      const tlvs = this.#clusters.tlvsOf(upstream.backend);
-      from -= writeProxyHeader(datagram, HEADROOM_BYTES, tuple, 0, tlvs);
-    }
-    void upstream.connected.then(() => {
-      if (this.#upstreams.get(flow) === upstream) upstream.socket.send(datagram.subarray(from));
-    });
+  #config(event: Parameters<PortableEngine["manager"]["config"]>[0]): void {
+    this.#engine.change(() => this.#engine.manager.config(event, performance.now()));
   }
 
-  /** See `UdpSink`. */
-  sendToClient(flow: FlowId, bytes: Uint8Array, offset: number, length: number): void {
-    const upstream = this.#upstreams.get(flow);
-    const listener = upstream && this.#listeners.get(upstream.listener);
-    const tuple = new Uint32Array(TUPLE_WORDS);
-    if (listener === undefined || !this.#manager.live.readTuple(flow, tuple, 0)) return;
-    const { address, port } = clientOf(tuple, 0);
-    listener.socket.send(bytes.slice(offset, offset + length), port, address);
+  #setState(backend: number, state: BackendState): Promise<void> {
+    return this.#order(() => this.#engine.setBackendState(backend, state));
   }
 
-  /** See `UdpSink`. */
-  closeFlow(flow: FlowId, reason: CloseReason): void {
-    this.#drop(flow);
-    const record = this.#manager.live.record(flow, performance.now());
-    if (record !== undefined) this.onFlow({ ...record, reason: CLOSE_NAMES[reason] });
+  #handleReport({ closed, untold, traffic }: Report): void {
+    for (const flow of closed) this.onFlow(flow);
+    if (untold > 0) this.onUntold(untold);
+    for (const one of traffic) this.#watch.handleTraffic(one);
   }
-
-  /** See `UdpSink`: the core has counted it. */
-  drop(): void {}
-
-  #handleClient(listener: number, message: Uint8Array, from: RemoteInfo): void {
-    const open = this.#listeners.get(listener);
-    const client = parseIp(from.address.split("%")[0]);
-    const local = open && parseIp(open.address);
-    if (open === undefined || client === undefined || local === undefined) return;
-    writeAddress(this.#tuple, CLIENT_AT, client);
-    writeAddress(this.#tuple, LOCAL_AT, local);
-    writePorts(this.#tuple, 0, from.port, open.port);
-    this.#listener = listener;
-    const bytes = new Uint8Array(message);
-    const now = performance.now();
-    this.#manager.onClientDatagram(listener, this.#tuple, 0, bytes, 0, bytes.length, now);
-    this.#arm();
-  }
-
-  #drop(flow: FlowId): void {
-    const upstream = this.#upstreams.get(flow);
-    if (upstream === undefined) return;
-    this.#upstreams.delete(flow);
-    const closed = upstream.connected.then(() => close(upstream.socket))
-      .finally(() => this.#closing.delete(closed));
-    this.#closing.add(closed);
-  }
-
-  #arm(): void {
-    clearTimeout(this.#timer);
-    const dueMs = this.#manager.pollTimeout();
-    if (dueMs === undefined) return;
-    this.#timer = setTimeout(() => {
-      this.#manager.handleTimeout(performance.now());
-      this.#arm();
-    }, Math.max(0, Math.ceil(dueMs - performance.now())));
-  }
-}
-
-function typeOf(address: string): "udp4" | "udp6" {
-  return parseIp(address)?.family === 6 ? "udp6" : "udp4";
-}
-
-function bind(socket: Socket, port: number, address: string): Promise<void> {
-  return new Promise((resolve, reject) => {
-    socket.once("error", reject);
-    socket.bind(port, address, resolve);
-  });
-}
-
-function close(socket: Socket): Promise<void> {
-  return new Promise((resolve) => socket.close(() => resolve()));
 }

@@ -46,7 +46,10 @@ export const SHELL_COUNTER = {
   flows: 16,
   /** Turns of the loop. */
   turns: 17,
-  /** Dropped on the way back: not from the flow's backend, or for no flow; see `sources_worker.ts`. */
+  /**
+   * Dropped on the way back: not from the flow's backend, or for no flow; see `sources_worker.ts`.
+   * In the portable shell also what comes by IPv4 to a listener of IPv6 alone.
+   */
   foreign: 18,
   /** Replies that the kernel dropped at flows' sockets, counted when a flow ends. */
   repliesKernelDropped: 19,

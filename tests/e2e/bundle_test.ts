@@ -5,7 +5,7 @@
  */
 
 import { assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
-import { bundle } from "../../.ci/bundle.ts";
+import { bundle, SHEBANG } from "../../.ci/bundle.ts";
 import { kernelTest } from "#tests/support/kernel.ts";
 import { runProcess } from "#tests/support/subprocess.ts";
 
@@ -14,6 +14,13 @@ function pathWithDeno(): string {
   const folder = Deno.execPath().replace(/\/[^/]+$/, "");
   return `${folder}:${Deno.env.get("PATH") ?? ""}`;
 }
+
+Deno.test("bundle: its first line asks for what deno.json asks for", async () => {
+  const text = await Deno.readTextFile(new URL("../../deno.json", import.meta.url));
+  const { unstable } = JSON.parse(text) as { unstable: string[] };
+  assertEquals(unstable, ["net"]);
+  for (const feature of unstable) assertStringIncludes(SHEBANG, ` --unstable-${feature} `);
+});
 
 Deno.test("bundle: one file tells its version and its rules from an empty directory", async (t) => {
   const folder = await Deno.makeTempDir({ prefix: "celld-bundle-" });

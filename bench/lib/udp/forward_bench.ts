@@ -16,7 +16,7 @@
  */
 import { parseArgs } from "@std/cli";
 import { ROUTE_DEFAULTS } from "#lib/udp/mod.ts";
-import { UdpPlane } from "#lib/udp/mod_shell.ts";
+import { PortableUdpPlane, UdpPlane, type UdpPlanePort } from "#lib/udp/mod_shell.ts";
 import {
   BACKEND_PORT,
   BACKENDS,
@@ -55,6 +55,8 @@ const WINDOW = 256;
 const FLOWS_MAX = 100_000;
 /** Own addresses of flows without sockets; the C program has the same. */
 const SOURCES = "127.128.0.0/9";
+/** celld without system calls of its own. */
+const PORTABLE = "celld, portable shell";
 /** Fewer flows say nothing of memory. */
 const MEMORY_FLOWS_MIN = 1000;
 
@@ -74,17 +76,26 @@ interface Measured {
 }
 
 async function main(args: readonly string[]): Promise<void> {
-  const { full, serve, sources } = parseArgs(args, {
-    boolean: ["full", "sources"],
+  const { full, serve, sources, portable } = parseArgs(args, {
+    boolean: ["full", "sources", "portable"],
     string: ["serve"],
   });
-  if (serve !== undefined) return await serveWith(Number(serve), sources === true);
+  if (serve !== undefined) {
+    return await serveWith(Number(serve), sources === true, portable === true);
+  }
   await onGround(() => bench(full === true ? FULL : SMALL));
 }
 
 /** What the bench starts as the balancer: celld's plane and nothing else. */
-async function serveWith(workers: number, isSourced: boolean): Promise<void> {
-  const plane = await UdpPlane.start({ workers, maxFlows: FLOWS_MAX, tellsFlows: false });
+async function serveWith(
+  workers: number,
+  isSourced: boolean,
+  isPortable: boolean,
+): Promise<void> {
+  const options = { maxFlows: FLOWS_MAX, tellsFlows: false };
+  const plane: UdpPlanePort = isPortable
+    ? await PortableUdpPlane.start(options)
+    : await UdpPlane.start({ ...options, workers });
   const members = Array.from({ length: BACKENDS }, (_, backend) => ({ backend }));
   for (const { backend } of members) {
     await plane.setBackend({ backend, address: "127.0.0.1", port: BACKEND_PORT + backend });
@@ -134,6 +145,10 @@ function findBalancers(proxy: string): Balancer[] {
     const command = [proxy, ...numbers];
     all.push({ name: "C, the limit", workers, isSourced: false, command });
     all.push({ name: "celld", workers, isSourced: false, command: self });
+    if (workers === 1) {
+      const portable = [...self, "--portable"];
+      all.push({ name: PORTABLE, workers, isSourced: false, command: portable });
+    }
     const nginx = nginxCommand(GROUND_DIR, workers);
     if (nginx !== undefined) {
       all.push({ name: "nginx stream", workers, isSourced: false, command: nginx });
@@ -212,7 +227,8 @@ function printAll(runs: readonly Run[]): void {
 /** Where a descriptor for each flow ends. */
 async function tellStops(balancers: readonly Balancer[], clients: number): Promise<void> {
   for (const { name, workers, isSourced, command } of balancers) {
-    if (workers > 1) continue;
+    // The portable shell has the sockets of the other, but no room for such a burst of clients.
+    if (workers > 1 || name === PORTABLE) continue;
     const child = await startBalancer(command, 1);
     try {
       const sockets = await countSocketsOpened(processesOf(child.pid), clients);

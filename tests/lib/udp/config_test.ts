@@ -182,11 +182,13 @@ Deno.test("udp config: names are unique, and a listener's cluster is in the docu
 
 Deno.test("udp config: the balancer's own settings have bounds", () => {
   assertEquals(readUdpBalancer(undefined), {
+    shell: "auto",
     workers: 1,
     maxFlows: 65_536,
     whenFull: "refuse",
   });
   assertEquals(readUdpBalancer({ workers: 2, prefixes: { maxFlows: 3, ipv4Bits: 24 } }), {
+    shell: "auto",
     workers: 2,
     maxFlows: 65_536,
     whenFull: "refuse",
@@ -197,6 +199,25 @@ Deno.test("udp config: the balancer's own settings have bounds", () => {
       readUdpBalancer({ workers: 0, maxFlows: 1.5, whenFull: "x", prefixes: { a: 1 } })
     ),
     ["workers", "maxFlows", "whenFull", "prefixes.a"],
+  );
+});
+
+Deno.test("udp config: the portable shell has one worker, and there are three words for a shell", () => {
+  for (const shell of ["auto", "fast", "portable"] as const) {
+    assertEquals(readUdpBalancer({ shell }).shell, shell);
+  }
+  for (const shell of ["auto", "fast"]) {
+    assertEquals(readUdpBalancer({ shell, workers: 2 }).workers, 2);
+  }
+  assertThrows(
+    () => readUdpConfig({ balancer: { shell: "portable", workers: 2 } }),
+    UdpConfigError,
+    "balancer.workers: found 2, want 1, since the portable shell has one thread",
+  );
+  assertThrows(
+    () => readUdpBalancer({ shell: "slow" }),
+    UdpConfigError,
+    'shell: found "slow", want "auto" or "fast" or "portable"',
   );
 });
 
