@@ -19,12 +19,12 @@
  *
  * @module
  */
-import { setTimeout as pause } from "node:timers/promises";
+import { BackendWatch } from "./backend_watch_shell.ts";
 import type { BackendState, PrefixLimit, WhenFull } from "./contract.ts";
 import { boundFlows, type FlowBound, sharedLimit, shareLimit, shareOf } from "./flow_bound.ts";
-import { HEALTH_DEFAULTS, type HealthSettings, type HealthView } from "./health.ts";
+import { awaitDrained } from "./drain_shell.ts";
+import type { HealthSettings, HealthView } from "./health.ts";
 import type { HealthProbe } from "./health_check.ts";
-import { HealthChecker } from "./health_shell.ts";
 import type { HashKey } from "./keyed_hash.ts";
 import type { InheritedSource, ListenerInheritance, ReleasedWorker } from "./inherited.ts";
 import type { Report } from "./reports.ts";
@@ -82,9 +82,6 @@ export interface PlaneCounters {
   readonly shell: Readonly<Record<string, number>>;
 }
 
-/** While draining, how often it is looked whether all flows ended. */
-const DRAIN_LOOK_MS = 20;
-
 /** See the module. */
 export class UdpPlane {
   /** Told of each flow that ended. */
@@ -105,11 +102,9 @@ export class UdpPlane {
   /** Clusters whose flows have source addresses. */
   readonly #sourced = new Set<number>();
   readonly #group: WorkerGroup;
-  readonly #health: HealthChecker;
+  readonly #watch: BackendWatch;
   readonly #listeners = new Set<number>();
   readonly #backends = new Set<number>();
-  /** Backends that drain, whatever their health: it does not end a drain. */
-  readonly #draining = new Set<number>();
   readonly #ending = new AbortController();
 
   private constructor(options: UdpPlaneOptions) {
@@ -123,12 +118,11 @@ export class UdpPlane {
     this.#bound = bound;
     const random = crypto.getRandomValues(new Uint32Array(4));
     this.hashKey = options.hashKey ?? { low: random[0], high: random[1] };
-    this.#health = new HealthChecker(random[2], (backend, isUp, reason) => {
-      const state = !isUp ? "down" : this.#draining.has(backend) ? "draining" : "up";
-      // Told when it is in force. A worker that is gone is told elsewhere.
-      const isInForce = this.#group.all({ type: "backend-state", backend, state }).catch(() => {});
-      void isInForce.then(() => this.onHealth(backend, isUp, reason));
-    });
+    this.#watch = new BackendWatch(
+      random[2],
+      (backend, state) => this.#group.all({ type: "backend-state", backend, state }),
+      (backend, isUp, reason) => this.onHealth(backend, isUp, reason),
+    );
     this.#group = new WorkerGroup({
       bound,
       workers,
@@ -221,38 +215,21 @@ export class UdpPlane {
 
   /** Sets a backend and how its health is found; where nothing is said, it is up. */
   async setBackend(settings: BackendSettings, health?: BackendHealth): Promise<void> {
-    const { backend, address, port } = settings;
     const limited = { ...settings, ...sharedLimit(settings.limit, this.workers) };
     await this.#group.all({ type: "backend", settings: limited });
-    this.#backends.add(backend);
-    if (health === undefined) return await this.#unwatch(backend);
-    this.#health.set(backend, {
-      address,
-      port,
-      probe: health.probe ?? { by: "none" },
-      settings: { ...HEALTH_DEFAULTS, ...health.settings },
-      ...pick(health, "expectsProxyHeader", "isUp"),
-    });
-    // One that has to prove itself first gets nothing until it did.
-    if (this.#health.view(backend)?.isUp === false) {
-      await this.#group.all({ type: "backend-state", backend, state: "down" });
-    }
+    this.#backends.add(settings.backend);
+    await this.#watch.set(settings, health);
   }
 
   /** Says how a backend is, against or without its health; `removed` forgets it. */
   async setBackendState(backend: number, state: BackendState): Promise<void> {
-    if (state === "removed") {
-      this.#health.remove(backend);
-      this.#backends.delete(backend);
-    }
-    if (state === "draining") this.#draining.add(backend);
-    else this.#draining.delete(backend);
-    await this.#group.all({ type: "backend-state", backend, state });
+    if (state === "removed") this.#backends.delete(backend);
+    await this.#watch.setState(backend, state);
   }
 
   /** What is known of a backend's health; `undefined` where nobody looks. */
   healthOf(backend: number): HealthView | undefined {
-    return this.#health.view(backend);
+    return this.#watch.view(backend);
   }
 
   /** Bounds flows of each source prefix; each worker gets its part. */
@@ -282,12 +259,7 @@ export class UdpPlane {
       afterMs,
       ...(listener === undefined ? {} : { listener }),
     });
-    const untilMs = performance.now() + afterMs + 1000;
-    while (performance.now() < untilMs && !this.#ending.signal.aborted) {
-      const { workers } = await this.counters();
-      if (workers.every((one) => flowsOf(one, listener) === 0)) return;
-      await pause(DRAIN_LOOK_MS, undefined, { signal: this.#ending.signal }).catch(() => {});
-    }
+    await awaitDrained(() => this.counters(), afterMs, listener, this.#ending.signal);
   }
 
   /** Ends a drain before its time. */
@@ -321,7 +293,7 @@ export class UdpPlane {
   async stop(): Promise<void> {
     if (this.#ending.signal.aborted) return;
     this.#ending.abort();
-    await this.#health.stop();
+    await this.#watch.stop();
     await this.#group.stop();
   }
 
@@ -333,17 +305,14 @@ export class UdpPlane {
   async release(): Promise<ReleasedWorker[]> {
     if (this.#ending.signal.aborted) return nothingOf(this.#group);
     this.#ending.abort();
-    await this.#health.stop();
+    await this.#watch.stop();
     return await this.#group.release();
   }
 
   #handleReport({ closed, untold, traffic }: Report): void {
     for (const flow of closed) this.onFlow(flow);
     if (untold > 0) this.onUntold(untold);
-    for (const { backend, sent, received, icmp } of traffic) {
-      for (const code of icmp) this.#health.handleIcmp(backend, code);
-      this.#health.handleTraffic(backend, sent, received);
-    }
+    for (const one of traffic) this.#watch.handleTraffic(one);
   }
 
   async #noteSources(cluster: number, hasSources: boolean): Promise<void> {
@@ -357,21 +326,6 @@ export class UdpPlane {
     const maxFlows = shareOf(this.maxFlows, this.workers);
     await this.#group.all({ type: "table", maxFlows, ...(whenFull ? { whenFull } : {}) });
   }
-
-  /** Nobody looks any more: what was found is void. */
-  async #unwatch(backend: number): Promise<void> {
-    const isDown = this.#health.view(backend)?.isUp === false;
-    this.#health.remove(backend);
-    if (!isDown) return;
-    const state = this.#draining.has(backend) ? "draining" : "up";
-    await this.#group.all({ type: "backend-state", backend, state });
-  }
-}
-
-function flowsOf(counters: CoreCounters, listener: number | undefined): number {
-  if (listener === undefined) return counters.flows;
-  const row = counters.listeners.find((one) => one.listener === listener)?.values;
-  return row === undefined ? 0 : row.flowsCreated - row.flowsClosed;
 }
 
 /** Those of the members that are there. */
