@@ -7,6 +7,8 @@ import { createSocket, type RemoteInfo, type Socket } from "node:dgram";
 
 /** How long a client waits for what must come; generous, for a busy machine. */
 const REPLY_MS = 5000;
+/** How often it is looked whether a socket is closed, every two milliseconds. */
+const CLOSE_LOOKS = 100;
 /** How long nobody must answer before it counts as silence. */
 const SILENCE_MS = 300;
 
@@ -86,7 +88,13 @@ export class UdpBackend implements AsyncDisposable {
   async close(): Promise<void> {
     if (this.#isClosed) return;
     this.#isClosed = true;
+    const { port } = this;
+    const before = socketsAt(port);
     await new Promise<void>((resolve) => this.#socket.close(() => resolve()));
+    // The runtime says so a little before the kernel has it closed, which others may have again.
+    for (let look = 0; look < CLOSE_LOOKS && socketsAt(port) >= before; look++) {
+      await new Promise((done) => setTimeout(done, 2));
+    }
   }
 
   /** As {@link UdpBackend.close}. */
@@ -175,6 +183,15 @@ export class UdpClient implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
   }
+}
+
+/** Sockets of this network that are bound to a UDP port, connected or not. */
+export function socketsAt(port: number): number {
+  const end = `:${port.toString(16).toUpperCase().padStart(4, "0")}`;
+  const rows = ["udp", "udp6"].flatMap((table) =>
+    Deno.readTextFileSync(`/proc/thread-self/net/${table}`).split("\n")
+  );
+  return rows.filter((row) => row.trim().split(/\s+/)[1]?.endsWith(end)).length;
 }
 
 /** Waits until something holds; throws where it never does. */

@@ -10,7 +10,7 @@ import { parseCidr } from "#lib/base/mod.ts";
 import { encodeProxyHeader, type InheritedFlow } from "#lib/udp/mod.ts";
 import { campaign } from "#tests/support/campaign.ts";
 import { kernelTest } from "#tests/support/kernel.ts";
-import { eventually, UdpClient } from "#tests/support/udp_ends.ts";
+import { eventually, socketsAt, UdpClient } from "#tests/support/udp_ends.ts";
 import { bothFamilies } from "#tests/support/udp_families.ts";
 import { SuccessionStage } from "./succession_stage.ts";
 
@@ -290,15 +290,6 @@ for (const [before, after] of [[3, 1], [3, 2]]) {
       await closeAll([...clients, ...others]);
     },
   );
-}
-
-/** Sockets of this host that are bound to a UDP port, connected or not. */
-function socketsAt(port: number): number {
-  const end = `:${port.toString(16).toUpperCase().padStart(4, "0")}`;
-  const rows = ["udp", "udp6"].flatMap((table) =>
-    Deno.readTextFileSync(`/proc/thread-self/net/${table}`).split("\n")
-  );
-  return rows.filter((row) => row.trim().split(/\s+/)[1]?.endsWith(end)).length;
 }
 
 kernelTest("udp inherited: a flow that has nothing to send by opens a socket", [], async () => {
