@@ -2,6 +2,8 @@
  * Taking over from a server in charge that a test plays, in a process of its own: what it leaves
  * comes whole, and whatever else it does is told and leaves nothing behind.
  *
+ * They look at the descriptors of the whole process: so they run alone.
+ *
  * @module
  */
 import { assertEquals, assertMatch, assertRejects, assertStringIncludes } from "@std/assert";
@@ -10,6 +12,7 @@ import { RunError } from "#lib/daemon/cell_order.ts";
 import { closeReleased } from "#lib/daemon/inheritance_file.ts";
 import { descriptorsOf } from "#lib/daemon/inheritance.ts";
 import { Predecessor } from "#lib/daemon/predecessor.ts";
+import { kernelTest } from "#tests/support/kernel.ts";
 
 const CHILD = new URL("./succession_child.ts", import.meta.url).pathname;
 
@@ -93,29 +96,33 @@ async function assertRefused(mode: string, reason: string | RegExp): Promise<voi
   assertEquals(openEvents(), before);
 }
 
-Deno.test("succession: all descriptors come, open, and the other one hears that we serve", async () => {
-  await using server = await PlayedServer.start("give");
-  const before = openEvents();
-  {
-    using predecessor = await server.ask();
-    assertEquals(predecessor?.pid, server.pid);
-    const { released, refused, pid } = predecessor!.inheritance;
-    assertEquals([pid, refused], [server.pid, 0]);
-    assertEquals(released.listeners.map(({ name, port }) => [name, port]), [["dns", 53]]);
-    assertEquals(released.workers[0].flows.length, 600);
-    const numbers = descriptorsOf(released);
-    assertEquals(new Set(numbers).size, 601);
-    for (const number of numbers) duplicateFd(number).close();
-    closeReleased(released);
-    predecessor!.confirm((text) => server.warnings.push(text));
-  }
-  await server.says("it serves");
-  assertEquals(openEvents(), before);
-  assertEquals(server.warnings.length, 1);
-  assertStringIncludes(server.warnings[0], `Taking over from process ${server.pid}`);
-});
+kernelTest(
+  "succession: all descriptors come, open, and the other one hears that we serve",
+  [],
+  async () => {
+    await using server = await PlayedServer.start("give");
+    const before = openEvents();
+    {
+      using predecessor = await server.ask();
+      assertEquals(predecessor?.pid, server.pid);
+      const { released, refused, pid } = predecessor!.inheritance;
+      assertEquals([pid, refused], [server.pid, 0]);
+      assertEquals(released.listeners.map(({ name, port }) => [name, port]), [["dns", 53]]);
+      assertEquals(released.workers[0].flows.length, 600);
+      const numbers = descriptorsOf(released);
+      assertEquals(new Set(numbers).size, 601);
+      for (const number of numbers) duplicateFd(number).close();
+      closeReleased(released);
+      predecessor!.confirm((text) => server.warnings.push(text));
+    }
+    await server.says("it serves");
+    assertEquals(openEvents(), before);
+    assertEquals(server.warnings.length, 1);
+    assertStringIncludes(server.warnings[0], `Taking over from process ${server.pid}`);
+  },
+);
 
-Deno.test("succession: where we fail, the other one hears that too", async () => {
+kernelTest("succession: where we fail, the other one hears that too", [], async () => {
   await using server = await PlayedServer.start("give");
   const predecessor = await server.ask();
   closeReleased(predecessor!.inheritance.released);
@@ -123,7 +130,7 @@ Deno.test("succession: where we fail, the other one hears that too", async () =>
   await server.says("it ended before it served");
 });
 
-Deno.test("succession: the other one waits for us no longer than it is to", async () => {
+kernelTest("succession: the other one waits for us no longer than it is to", [], async () => {
   await using server = await PlayedServer.start("give, and wait for a moment");
   using predecessor = await server.ask();
   await server.says("it was not waited for any longer");
@@ -132,32 +139,44 @@ Deno.test("succession: the other one waits for us no longer than it is to", asyn
   predecessor!.confirm((text) => server.warnings.push(text));
 });
 
-Deno.test("succession: one that would die of the signal gets none", async () => {
+kernelTest("succession: one that would die of the signal gets none", [], async () => {
   await using server = await PlayedServer.start("deaf");
   await assertRejects(() => server.ask(), RunError, "does not know how");
   // It is there still, and holds the lock.
   await assertRejects(() => server.ask(), RunError, `process ${server.pid}`);
 });
 
-Deno.test("succession: one that ends when it is asked leaves nothing to take over", async () => {
-  await using server = await PlayedServer.start("end");
-  assertEquals(await server.ask(), undefined);
-  assertEquals(await server.ask(), undefined);
-});
+kernelTest(
+  "succession: one that ends when it is asked leaves nothing to take over",
+  [],
+  async () => {
+    await using server = await PlayedServer.start("end");
+    assertEquals(await server.ask(), undefined);
+    assertEquals(await server.ask(), undefined);
+  },
+);
 
-Deno.test("succession: one that goes away, or talks nonsense, is told as a refusal", async () => {
-  await assertRefused("hello and end", "gave nothing");
-  await assertRefused("nonsense", "JSON");
-  await assertRefused("no numbers", "gave nothing");
-  await assertRefused("no inheritance", "Cannot take over");
-});
+kernelTest(
+  "succession: one that goes away, or talks nonsense, is told as a refusal",
+  [],
+  async () => {
+    await assertRefused("hello and end", "gave nothing");
+    await assertRefused("nonsense", "JSON");
+    await assertRefused("no numbers", "gave nothing");
+    await assertRefused("no inheritance", "Cannot take over");
+  },
+);
 
-Deno.test("succession: one who waits can be told to give up, and two cannot wait", async () => {
-  await using server = await PlayedServer.start("wait");
-  const giveUp = new AbortController();
-  const first = server.ask(giveUp.signal);
-  const refused = assertRejects(() => first, RunError, "Cannot take over");
-  await assertRejects(() => server.ask(), RunError, "another process listens there");
-  giveUp.abort();
-  await refused;
-});
+kernelTest(
+  "succession: one who waits can be told to give up, and two cannot wait",
+  [],
+  async () => {
+    await using server = await PlayedServer.start("wait");
+    const giveUp = new AbortController();
+    const first = server.ask(giveUp.signal);
+    const refused = assertRejects(() => first, RunError, "Cannot take over");
+    await assertRejects(() => server.ask(), RunError, "another process listens there");
+    giveUp.abort();
+    await refused;
+  },
+);

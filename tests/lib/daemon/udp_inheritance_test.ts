@@ -1,6 +1,8 @@
 /**
  * What a load balancer takes over by name from the server before, and what it closes.
  *
+ * They look at the descriptors of the whole process: so they run alone.
+ *
  * @module
  */
 import { assertEquals } from "@std/assert";
@@ -9,6 +11,7 @@ import type { ReleasedBackend, ReleasedUdp } from "#lib/daemon/inheritance.ts";
 import { UdpInheritance } from "#lib/daemon/udp_inheritance.ts";
 import type { InheritedFlow } from "#lib/udp/mod.ts";
 import { inheritedFlow } from "#tests/support/inherited_flow.ts";
+import { kernelTest } from "#tests/support/kernel.ts";
 
 /** Descriptors that are really open, by what they stand for. */
 class Descriptors implements Disposable {
@@ -83,34 +86,38 @@ function released(descriptors: Descriptors): ReleasedUdp {
 
 const onlyA = ({ key }: ReleasedBackend) => key === "dns/a" ? 70 : undefined;
 
-Deno.test("inheritance: a listener's sockets and flows go over, under numbers of today", () => {
-  using descriptors = new Descriptors();
-  const inheritance = new UdpInheritance(released(descriptors));
-  assertEquals(inheritance.fileCount, 14);
-  const taken = inheritance.takeListener("dns", { address: "127.0.0.1", port: 5353 }, 1, onlyA);
-  assertEquals([taken?.port, taken?.drainMs, taken?.sockets.length], [5353, 7, 2]);
-  assertEquals(taken?.flowCount, 4);
-  for (const [at, socket] of taken!.sockets.entries()) {
-    assertEquals(socket?.dropped, at);
-    assertEquals(socket?.flows.map(({ listener, backend }) => [listener, backend]), [
-      [1, 70],
-      [1, 70],
-    ]);
-  }
-  // The flow to the backend that is none here does not go on.
-  assertEquals(descriptors.closed, ["dns0/b", "dns1/b"]);
-  // It is taken once.
-  const place = { address: "127.0.0.1", port: 5353 };
-  assertEquals(inheritance.takeListener("dns", place, 2, onlyA), undefined);
-  assertEquals(inheritance.close(), { listeners: 1, flows: 4, discarded: 6 });
-  assertEquals(
-    descriptors.closed.toSorted(),
-    ["dns0/b", "dns1/b", "log0", "log0/a", "log1", "log1/a", "s0", "s1", "t0", "t1"],
-  );
-  assertEquals(inheritance.close(), { listeners: 0, flows: 0, discarded: 0 });
-});
+kernelTest(
+  "inheritance: a listener's sockets and flows go over, under numbers of today",
+  [],
+  () => {
+    using descriptors = new Descriptors();
+    const inheritance = new UdpInheritance(released(descriptors));
+    assertEquals(inheritance.fileCount, 14);
+    const taken = inheritance.takeListener("dns", { address: "127.0.0.1", port: 5353 }, 1, onlyA);
+    assertEquals([taken?.port, taken?.drainMs, taken?.sockets.length], [5353, 7, 2]);
+    assertEquals(taken?.flowCount, 4);
+    for (const [at, socket] of taken!.sockets.entries()) {
+      assertEquals(socket?.dropped, at);
+      assertEquals(socket?.flows.map(({ listener, backend }) => [listener, backend]), [
+        [1, 70],
+        [1, 70],
+      ]);
+    }
+    // The flow to the backend that is none here does not go on.
+    assertEquals(descriptors.closed, ["dns0/b", "dns1/b"]);
+    // It is taken once.
+    const place = { address: "127.0.0.1", port: 5353 };
+    assertEquals(inheritance.takeListener("dns", place, 2, onlyA), undefined);
+    assertEquals(inheritance.close(), { listeners: 1, flows: 4, discarded: 6 });
+    assertEquals(
+      descriptors.closed.toSorted(),
+      ["dns0/b", "dns1/b", "log0", "log0/a", "log1", "log1/a", "s0", "s1", "t0", "t1"],
+    );
+    assertEquals(inheritance.close(), { listeners: 0, flows: 0, discarded: 0 });
+  },
+);
 
-Deno.test("inheritance: a listener at another place is another one", () => {
+kernelTest("inheritance: a listener at another place is another one", [], () => {
   using descriptors = new Descriptors();
   const inheritance = new UdpInheritance(released(descriptors));
   const take = (name: string, address: string, port: number) =>
@@ -125,7 +132,7 @@ Deno.test("inheritance: a listener at another place is another one", () => {
   inheritance.close();
 });
 
-Deno.test("inheritance: backends are known by name and place", () => {
+kernelTest("inheritance: backends are known by name and place", [], () => {
   using descriptors = new Descriptors();
   const inheritance = new UdpInheritance(released(descriptors));
   assertEquals(inheritance.backend("dns/a", "10.0.0.1:53")?.isUp, false);
@@ -135,15 +142,19 @@ Deno.test("inheritance: backends are known by name and place", () => {
   inheritance.close();
 });
 
-Deno.test("inheritance: sockets of source addresses go to who asks for the prefix, once", () => {
-  using descriptors = new Descriptors();
-  const inheritance = new UdpInheritance(released(descriptors));
-  const prefixes = (all: ReturnType<UdpInheritance["takeSources"]>) =>
-    all.map((worker) => worker.map(({ prefix }) => prefix));
-  assertEquals(prefixes(inheritance.takeSources([undefined, undefined])), [[], []]);
-  const wanted = ["127.7.0.0/16", undefined];
-  assertEquals(prefixes(inheritance.takeSources(wanted)), [["127.7.0.0/16"], ["127.7.0.0/16"]]);
-  assertEquals(prefixes(inheritance.takeSources(wanted)), [[], []]);
-  inheritance.close();
-  assertEquals(descriptors.closed.filter((name) => /^[st]/.test(name)), ["t0", "t1"]);
-});
+kernelTest(
+  "inheritance: sockets of source addresses go to who asks for the prefix, once",
+  [],
+  () => {
+    using descriptors = new Descriptors();
+    const inheritance = new UdpInheritance(released(descriptors));
+    const prefixes = (all: ReturnType<UdpInheritance["takeSources"]>) =>
+      all.map((worker) => worker.map(({ prefix }) => prefix));
+    assertEquals(prefixes(inheritance.takeSources([undefined, undefined])), [[], []]);
+    const wanted = ["127.7.0.0/16", undefined];
+    assertEquals(prefixes(inheritance.takeSources(wanted)), [["127.7.0.0/16"], ["127.7.0.0/16"]]);
+    assertEquals(prefixes(inheritance.takeSources(wanted)), [[], []]);
+    inheritance.close();
+    assertEquals(descriptors.closed.filter((name) => /^[st]/.test(name)), ["t0", "t1"]);
+  },
+);
