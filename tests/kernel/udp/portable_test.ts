@@ -127,10 +127,10 @@ bothFamilies("udp portable: idle flows end, and their sockets with them", async 
   const timeouts = { frontTimeoutMs: 200, backTimeoutMs: 200 };
   await using stage = await PortableStage.start(address, { route: timeouts });
   const before = openFiles();
-  for (let index = 0; index < 20; index++) {
-    await using client = await UdpClient.open(address);
-    await client.ask("x", stage.port, address);
-  }
+  // At one time: a port that is free again may be the next client's, and its flow the same.
+  const clients = await Promise.all(Array.from({ length: 20 }, () => UdpClient.open(address)));
+  for (const client of clients) await client.ask("x", stage.port, address);
+  for (const client of clients) await client.close();
   await eventually(() => stage.closed.length === 20);
   assertEquals(new Set(stage.reasons), new Set(["idle"]));
   await eventually(() => openFiles() <= before);
