@@ -81,6 +81,8 @@ class Askers implements AsyncDisposable {
       await client.send(`${index}.${round}`, port, address);
       this.#sent += 1;
       await this.#listen(client, ASK_ANYWAY_MS);
+      // All of them: who has answers in hand would go on asking while nobody serves.
+      while (await this.#listen(client, 0));
       await pause(ASK_EVERY_MS);
     }
     const untilMs = Date.now() + REPLY_MS;
@@ -89,11 +91,14 @@ class Askers implements AsyncDisposable {
     }
   }
 
-  async #listen(client: UdpClient, forMs: number): Promise<void> {
+  /** Whether an answer came. */
+  async #listen(client: UdpClient, forMs: number): Promise<boolean> {
     try {
       this.#answered.add((await client.receive(forMs)).text.split(":")[1]);
+      return true;
     } catch {
       // Nothing for a while: the end looks at what is missing.
+      return false;
     }
   }
 }
